@@ -1,0 +1,145 @@
+#include "base/check.h"
+#include "data/row_reader.h"
+#include "data/rows.h"
+
+namespace attar {
+
+/// Where a reader stands: the file that is open and how its rows become documents.
+struct DocumentReader::State {
+  std::vector<fs::path> files;
+  DataConfig config;
+  std::optional<TaskConfig> task;
+  size_t file = 0;     ///< index of the file that is open or comes next
+  int64_t given = 0;
+  std::unique_ptr<RecordReader> records;
+  std::string kind;    ///< of the open file's rows
+
+  std::string kind_of(const Json& record) const;
+  bool document(const Json& record, Document& out) const;
+  void chat(const Json& record, Document& out) const;
+  void example(const Json& record, Document& out) const;
+  bool learn_all() const { return config.learn == "all"; }
+};
+
+DocumentReader::DocumentReader(const fs::path& path, const DataConfig& config, const TaskConfig* task) : state_(std::make_unique<State>()) {
+  static const std::vector<std::string> kinds = {"auto", "text", "answers", "chat"}, learns = {"answer", "all"};
+  if (std::find(kinds.begin(), kinds.end(), config.kind) == kinds.end())
+    fail("data.kind", "auto, text, answers or chat", config.kind, nearest_hint(config.kind, kinds));
+  if (std::find(learns.begin(), learns.end(), config.learn) == learns.end())
+    fail("data.learn", "answer or all", config.learn, nearest_hint(config.learn, learns));
+  check(config.limit >= 0, "data.limit", "0 (all) or more", str(config.limit));
+  state_->files = data_files(path);
+  state_->config = config;
+  if (task && config.kind == "auto") state_->task = *task;
+}
+
+DocumentReader::~DocumentReader() = default;
+
+const std::vector<fs::path>& DocumentReader::files() const { return state_->files; }
+
+bool DocumentReader::next(Document& document) {
+  State& s = *state_;
+  if (s.config.limit > 0 && s.given >= s.config.limit) return false;
+  while (s.file < s.files.size()) {
+    const fs::path& path = s.files[s.file];
+    if (text_ending(path) == ".txt") {
+      if (s.config.kind == "answers" || s.config.kind == "chat")
+        fail(path.string(), "rows (.jsonl or .csv) for data.kind " + s.config.kind, "plain text");
+      ++s.file;
+      document = Document{};
+      document.pieces.push_back({read_text(path), true});
+      if (document.pieces[0].text.empty()) continue;
+      ++s.given;
+      return true;
+    }
+    if (!s.records) s.records = std::make_unique<RecordReader>(path);
+    Json record;
+    while (s.records->next(record)) {
+      if (s.kind.empty()) s.kind = s.kind_of(record);
+      if (!s.document(record, document)) continue;
+      ++s.given;
+      return true;
+    }
+    s.records.reset();
+    s.kind.clear();
+    ++s.file;
+  }
+  return false;
+}
+
+std::string DocumentReader::State::kind_of(const Json& record) const {
+  if (task) return "task";
+  if (config.kind != "auto") return config.kind;
+  if (record.contains(config.messages)) return "chat";
+  if (record.contains(config.prompt) && record.contains(config.answer)) return "answers";
+  if (record.contains(config.text)) return "text";
+  std::string names;
+  for (const auto& [name, value] : record.items()) names += (names.empty() ? "" : ", ") + name;
+  fail(records->place(), "a field '" + config.text + "', fields '" + config.prompt + "' and '" + config.answer + "', or '" + config.messages + "'",
+       "fields " + names, "name yours with data.text, data.prompt, data.answer or data.messages");
+}
+
+bool DocumentReader::State::document(const Json& record, Document& out) const {
+  out = Document{};
+  if (kind == "text") {
+    out.pieces.push_back({records->text(record, config.text), true});
+    return !out.pieces[0].text.empty();
+  }
+  if (kind == "chat")
+    chat(record, out);
+  else
+    example(record, out);
+  return true;
+}
+
+void DocumentReader::State::example(const Json& record, Document& out) const {
+  std::string prompt, answer;
+  if (task) {
+    auto fields = records->texts(record);
+    const std::string text = records->text(record, task->text), label = records->text(record, task->label);
+    if (!task->labels.empty() && std::find(task->labels.begin(), task->labels.end(), label) == task->labels.end())
+      fail(records->place() + ": label '" + label + "'", "a label of task " + task->name, "one that it does not have", nearest_hint(label, task->labels));
+    fields["text"] = text;
+    fields["label"] = label;
+    prompt = fill_template(task->prompt, fields);
+    answer = fill_template(task->answer, fields);
+  } else {
+    prompt = records->text(record, config.prompt);
+    answer = records->text(record, config.answer);
+  }
+  if (answer.empty()) fail(records->place() + ": field '" + (task ? task->label : config.answer) + "'", "an answer", "empty text");
+  out.whole = true;
+  if (!prompt.empty()) {
+    out.pieces.push_back({std::move(prompt), learn_all()});
+    out.prompt_pieces = 1;
+  }
+  out.pieces.push_back({std::move(answer), true});
+}
+
+/// ChatML: "<|im_start|>role\n", content, "<|im_end|>\n" for each message; the assistant's content and its end marker are learned.
+void DocumentReader::State::chat(const Json& record, Document& out) const {
+  const auto messages = record.find(config.messages);
+  const std::string where = records->place() + ": field '" + config.messages + "'";
+  if (messages == record.end()) fail(where, "in every row", "nothing");
+  if (!messages->is_array() || messages->empty()) fail(where, "a list of {role, content}", to_line(*messages).substr(0, 40));
+  out.whole = true;
+  bool any = false;
+  for (const Json& message : *messages) {
+    const bool right = message.is_object() && message.contains("role") && message["role"].is_string() && message.contains("content") &&
+                       message["content"].is_string();
+    if (!right) fail(where, "messages {role, content}, both text", to_line(message).substr(0, 60));
+    const std::string role = message["role"].get<std::string>();
+    const bool assistant = role == "assistant";
+    out.pieces.push_back({"<|im_start|>", learn_all(), true});
+    out.pieces.push_back({role + "\n", learn_all()});
+    if (assistant && !any) out.prompt_pieces = out.pieces.size();
+    any = any || assistant;
+    const std::string content = message["content"].get<std::string>();
+    if (!content.empty()) out.pieces.push_back({content, learn_all() || assistant});
+    out.pieces.push_back({"<|im_end|>", learn_all() || assistant, true});
+    out.pieces.push_back({"\n", learn_all()});
+  }
+  if (!any) fail(where, "at least one turn of role 'assistant'", "none", "there is nothing to learn in it");
+}
+
+}  // namespace attar

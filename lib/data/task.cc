@@ -1,0 +1,117 @@
+#include "data/task.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/check.h"
+#include "base/yaml.h"
+#include "data/row_reader.h"
+
+namespace attar {
+
+namespace {
+/// A data path of a task file: from the working directory, else from the task's folder or one above it.
+std::string task_path(const std::string& written, const fs::path& base) {
+  if (written.empty()) return "";
+  const fs::path path = expand_environment(written);
+  std::error_code error;
+  if (fs::exists(path, error)) return path.string();
+  if (path.is_relative()) {
+    for (fs::path folder = fs::absolute(base, error);; folder = folder.parent_path()) {
+      if (fs::exists(folder / path, error)) return (folder / path).lexically_normal().string();
+      if (folder == folder.parent_path()) break;
+    }
+  }
+  fail(path.string(), "a data file", "nothing there", "looked in the working directory and upwards from " + base.string());
+}
+
+void check_label(const TaskConfig& task, const std::string& label, const std::string& place) {
+  fail(place + ": label '" + label + "'", "a label of task " + task.name, "one that it does not have", nearest_hint(label, task.labels));
+}
+}  // namespace
+
+TaskConfig load_task(const fs::path& file) {
+  return complete_task(read_fields<TaskConfig>(read_yaml(file), ""), file.parent_path());
+}
+
+TaskConfig complete_task(TaskConfig task, const fs::path& base) {
+  task.train = task_path(task.train, base);
+  task.test = task_path(task.test, base);
+  task.valid = task_path(task.valid, base);
+  std::set<std::string> seen;
+  for (const auto& label : task.labels)
+    if (!seen.insert(label).second) fail("labels of task " + task.name, "each label once", "'" + label + "' twice");
+  if (task.labels.empty()) {
+    check(!task.train.empty(), "labels of task " + task.name, "a list, or training rows to take them from", "neither");
+    RecordReader records(task.train);
+    Json record;
+    while (records.next(record)) seen.insert(records.text(record, task.label));
+    task.labels.assign(seen.begin(), seen.end());
+    check(!task.labels.empty(), task.train, "rows of data", "none");
+  }
+  check(task.labels.size() > 1, "labels of task " + task.name, "two or more", str(task.labels.size()));
+  return task;
+}
+
+std::vector<TaskExample> read_task(const fs::path& file, const TaskConfig& task, int64_t limit) {
+  std::map<std::string, int64_t> numbers;
+  for (const auto& label : task.labels) numbers.emplace(label, static_cast<int64_t>(numbers.size()));
+  std::vector<TaskExample> out;
+  RecordReader records(file);
+  Json record;
+  while ((limit == 0 || static_cast<int64_t>(out.size()) < limit) && records.next(record)) {
+    auto fields = records.texts(record);
+    const std::string text = records.text(record, task.text), label = records.text(record, task.label);
+    const auto found = numbers.find(label);
+    if (found == numbers.end()) check_label(task, label, records.place());
+    fields["text"] = text;
+    fields["label"] = label;
+    out.push_back({fill_template(task.prompt, fields), found->second, records.line()});
+  }
+  if (out.empty()) fail(file.string(), "rows of data", "none");
+  return out;
+}
+
+std::vector<std::string> task_answers(const TaskConfig& task) {
+  std::vector<std::string> out;
+  std::set<std::string> seen;
+  for (const auto& label : task.labels) {
+    out.push_back(fill_template(task.answer, {{"label", label}}));
+    if (out.back().empty()) fail("answer of label '" + label + "' in task " + task.name, "text", "nothing");
+    if (!seen.insert(out.back()).second)
+      fail("answer of label '" + label + "' in task " + task.name, "another text than other labels'", out.back(), "put {label} into task.answer");
+  }
+  return out;
+}
+
+RenderedDocument render_document(const Document& document, const Tokenizer& tokenizer) {
+  RenderedDocument out;
+  const auto put = [&out](int32_t id, bool learn) {
+    out.ids.push_back(id);
+    out.learn.push_back(learn);
+  };
+  if (tokenizer.add_bos() && tokenizer.bos()) {
+    put(*tokenizer.bos(), false);
+    out.bos = 1;
+  }
+  out.prompt = out.bos;
+  for (size_t i = 0; i < document.pieces.size(); ++i) {
+    const auto& piece = document.pieces[i];
+    for (const int32_t id : tokenizer.encode(piece.text, piece.special)) put(id, piece.learn);
+    if (i < document.prompt_pieces) out.prompt = static_cast<int64_t>(out.ids.size());
+  }
+  if (tokenizer.eos()) put(*tokenizer.eos(), true);
+  return out;
+}
+
+bool shorten_prompt(RenderedDocument& rendered, int64_t length) {
+  const int64_t excess = static_cast<int64_t>(rendered.ids.size()) - length;
+  if (excess <= 0) return true;
+  if (rendered.prompt - rendered.bos < excess) return false;
+  rendered.ids.erase(rendered.ids.begin() + rendered.bos, rendered.ids.begin() + rendered.bos + excess);
+  rendered.learn.erase(rendered.learn.begin() + rendered.bos, rendered.learn.begin() + rendered.bos + excess);
+  rendered.prompt -= excess;
+  return true;
+}
+
+}  // namespace attar

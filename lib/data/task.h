@@ -1,0 +1,43 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+#include "data/rows.h"
+#include "spec/configs.h"
+#include "tokenizer/tokenizer.h"
+
+namespace attar {
+
+/// A task file with its paths found (${NAME:-default} filled in; tried in the working directory, then in the task file's folder and those above)
+/// and its labels filled in: where it lists none, those of the training rows, sorted. Error for a missing file, duplicate or no labels.
+TaskConfig load_task(const fs::path& file);
+/// The same for a task that was read elsewhere; `base`: folder that paths are relative to after the working directory.
+TaskConfig complete_task(TaskConfig task, const fs::path& base);
+
+/// One row of a task, rendered.
+struct TaskExample {
+  std::string prompt;
+  int64_t label;   ///< index into TaskConfig::labels
+  int64_t line;    ///< in the file, from 1
+};
+/// Rows of `file` by the task's fields and prompt template; `limit` 0: all. task.labels must be complete.
+/// Error naming file and line: a missing field, a label that the task does not have (with the nearest one), no rows at all.
+std::vector<TaskExample> read_task(const fs::path& file, const TaskConfig& task, int64_t limit = 0);
+/// What the model must write for each label: task.answer filled in. Error if two labels give one text, or one is empty.
+std::vector<std::string> task_answers(const TaskConfig& task);
+
+/// Token ids of one document. The only place where documents become ids, so training and evaluation cannot differ.
+struct RenderedDocument {
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> learn;  ///< one per id
+  int64_t prompt = 0;          ///< ids that Document::prompt_pieces gave, BOS included
+  int64_t bos = 0;             ///< 1 if the first id is BOS
+};
+/// BOS (if the tokenizer adds one), each piece encoded alone, EOS (learned, if there is one).
+RenderedDocument render_document(const Document& document, const Tokenizer& tokenizer);
+/// Drops ids after BOS until `length` are left, from the prompt only; false if that is not enough.
+bool shorten_prompt(RenderedDocument& rendered, int64_t length);
+
+}  // namespace attar

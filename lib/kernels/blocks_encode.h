@@ -1,0 +1,31 @@
+#pragma once
+#include <cstdint>
+
+#include "formats/ggml_types.h"
+
+namespace attar {
+
+/// A run of blocks of one row, all of one type.
+struct BlockRun {
+  GgmlType type;
+  const float* x;             ///< (blocks * weights of a block)
+  const float* importance;    ///< null, or as many as x
+  float row_mean_square;      ///< of the whole row; read by the 32-element types when importance is given
+  uint8_t* out;
+  int64_t blocks;
+};
+
+/// The specification: every block by itself.
+void encode_run_plain(const BlockRun& run);
+void decode_run_plain(GgmlType type, const uint8_t* in, float* out, int64_t blocks);
+
+/// One block of the types whose codes are searched. Defined in blocks_32.cc and blocks_k.cc.
+void encode_searched_32(GgmlType type, const float* x, const float* importance, float row_mean_square, uint8_t* out);
+void encode_k(GgmlType type, const float* x, const float* importance, uint8_t* out);
+
+/// Vectorised twins: encode the run and return true, or return false where they have nothing better (wrong CPU, other types).
+bool encode_run_avx512(const BlockRun& run);
+bool encode_run_avx2(const BlockRun& run);
+bool decode_run_avx2(GgmlType type, const uint8_t* in, float* out, int64_t blocks);
+
+}  // namespace attar

@@ -1,0 +1,47 @@
+#pragma once
+// Inside of linear_loss: shared by its checks, its plain version, its chunked version and the row arithmetic.
+#include "kernels/linear_loss.h"
+
+namespace attar {
+
+/// Arguments that were checked, on one device. Only `rows`, the positions with a label, are ever computed.
+struct LinearLossJob {
+  at::Tensor hidden, weight;  ///< (N, D), (vocab, D): the weight already cut to the common vocabulary
+  LogitTargets targets;       ///< log_probs and live weight already cut
+  at::Tensor labels;          ///< (N) int64
+  at::Tensor row_weights;     ///< (N) or undefined
+  LossWeights weights;
+  double softcap = 0;
+  int64_t vocab = 0, full_vocab = 0;
+  bool gradients = false, all_valid = false;
+  at::Tensor rows;            ///< (M) int64 numbers of the valid positions, ascending
+};
+/// Throws Error where the arguments disagree with each other.
+LinearLossJob check_linear_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
+                                const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients);
+
+/// Logits and targets of some valid rows, gathered. All floating tensors have the dtype of `logits`, ids int64 or int32.
+struct LossRows {
+  at::Tensor logits;                   ///< (C, V) the student's, before its soft cap
+  at::Tensor teacher;                  ///< (C, V) live logits before the soft cap, or dense log-probabilities; undefined for sparse and none
+  at::Tensor ids, probs, tail;         ///< sparse: (C, K), (C, K), (C) or undefined
+  at::Tensor labels, row_weights;      ///< (C), (C) or undefined
+  bool live = false;
+  double softcap = 0, teacher_softcap = 0;
+};
+/// What the formulas give for each row.
+struct LossValues {
+  at::Tensor loss, teacher, cross_entropy;  ///< (C): weighted sum of terms times the row's weight; the two unweighted parts
+};
+
+/// Log-probabilities are taken as at least this: a teacher's -inf gives a large, finite term.
+inline constexpr double kLeastLogProb = -1e4;
+
+/// The formulas by whole tensors in the rows' own dtype, on any device; with `gradient`, that becomes d loss / d logits (C, V).
+LossValues loss_formulas(const LossRows& rows, const LossWeights& weights, at::Tensor* gradient);
+
+/// The same on the CPU, row by row in vector code; logits are overwritten with the gradient, the teacher's rows with anything.
+/// float32 or float64, rows of stride-1 columns. Equal for any number of threads.
+LossValues loss_rows_cpu(LossRows& rows, const LossWeights& weights, bool gradients);
+
+}  // namespace attar

@@ -1,0 +1,25 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <map>
+
+#include "model/decoder.h"
+
+namespace attar {
+
+/// What all layers of one forward share: angles and who may look at whom.
+struct AttentionPlan {
+  at::Tensor cos, sin;              ///< (T, r) or (B, T, r) float32
+  at::Tensor local_cos, local_sin;  ///< of ModelSpec::local_rope; undefined if no layer uses it
+  bool causal = false;              ///< plainly causal over T = S: windows as wide as S need no bias
+  std::map<int64_t, at::Tensor> bias;  ///< by window (0: none): (1 or B, 1, T, S) float32, 0 or -infinity; undefined: all may look (causal apart)
+};
+
+/// Checks the batch's shapes and ids against the model and makes the plan. `cached`: positions already in the cache.
+AttentionPlan plan_attention(const ModelSpec& spec, const TokenBatch& tokens, int64_t cached);
+
+/// softmax(q k^T scale + bias) v, with scores soft-capped before the bias if softcap > 0.
+/// q (B, H, T, d), k and v (B, K, S, d), H a multiple of K -> (B, H, T, d), any layout.
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias, bool causal, double scale, double softcap);
+
+}  // namespace attar

@@ -1,0 +1,56 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/files.h"
+#include "formats/ggml_types.h"
+#include "spec/model_spec.h"
+#include "tokenizer/tokenizer.h"
+
+namespace attar {
+
+/// Parameters under Hugging Face's names (spec/model_spec.h lists them), ordered by name.
+using StateDict = std::map<std::string, at::Tensor>;
+
+/// A weight that lives on a ggml grid: its blocks are what export writes.
+struct QuantizedTensor {
+  GgmlType type;
+  std::vector<int64_t> shape;  ///< (rows, columns) of the weight
+  at::Tensor blocks;           ///< uint8 (rows, ggml_row_bytes(type, columns)), CPU
+};
+
+/// A model at rest: facts, tensors, tokenizer. For names in `codes`, `weights` holds exactly the dequantized values.
+struct Checkpoint {
+  ModelSpec spec;
+  StateDict weights;
+  std::map<std::string, QuantizedTensor> codes;
+  std::shared_ptr<const Tokenizer> tokenizer;  ///< may be null: `logits` and `bench train` need none
+  std::string license, base_model;             ///< carried into every export; "" if unknown
+};
+
+struct LoadOptions {
+  at::ScalarType dtype = at::kFloat;  ///< what the weights become
+  bool keep_dtype = false;            ///< leave them as stored (export)
+  at::Device device = at::kCPU;
+  bool tokenizer = true;              ///< false: do not look for one
+};
+/// M of the command line: a Hugging Face folder or artifact (config.json + safetensors [+ codes.safetensors]), a .gguf file, or an ONNX
+/// folder written by attar. Refuses by name: unknown architecture, unmapped, missing or misshapen tensors, dtypes it does not convert.
+/// "owner/name" that is no path: Error with the command that fetches it.
+Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options = {});
+
+/// Facts without weights: spec and tokenizer only (mapped headers).
+ModelSpec load_spec(const fs::path& path);
+
+/// Hugging Face layout into `folder` (made by the caller, e.g. AtomicFolder::path()): config.json, generation_config.json, model.safetensors
+/// (sharded with an index above `shard_bytes`), tokenizer files, codes.safetensors when there are codes, README.md as a short card.
+void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, at::ScalarType dtype = at::kFloat,
+                     int64_t shard_bytes = int64_t{5} << 30);
+
+/// SHA-256 over spec and weights' bytes (not over where they lie): who a teacher is.
+std::string checkpoint_fingerprint(const Checkpoint& checkpoint);
+
+}  // namespace attar

@@ -1,0 +1,156 @@
+#include "model/decoder.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "base/check.h"
+#include "base/rng.h"
+#include "model/attention_plan.h"
+#include "model/layer_ops.h"
+
+namespace attar {
+namespace {
+
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr int64_t kRandomBlock = 1 << 14;
+
+/// Normal numbers that depend on seed, name and index alone, whatever the number of threads.
+at::Tensor normal_tensor(const std::vector<int64_t>& shape, double deviation, uint64_t seed, const std::string& name) {
+  at::Tensor result = at::empty(shape, at::kFloat);
+  const uint64_t stream = stream_of(name);
+  float* data = result.data_ptr<float>();
+  const int64_t count = result.numel(), blocks = (count + kRandomBlock - 1) / kRandomBlock;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t block = 0; block < blocks; ++block) {
+    Rng rng(seed, stream, static_cast<uint64_t>(block) << 32);
+    const int64_t end = std::min(count, (block + 1) * kRandomBlock);
+    for (int64_t i = block * kRandomBlock; i < end; ++i) data[i] = static_cast<float>(rng.normal() * deviation);
+  }
+  return result;
+}
+
+}  // namespace
+
+Decoder::Decoder(ModelSpec spec, StateDict weights) : spec_(std::move(spec)), weights_(std::move(weights)) {
+  std::vector<Fault> faults;
+  const std::vector<ParameterInfo> wanted = parameters_of(spec_);
+  for (const ParameterInfo& parameter : wanted) {
+    const auto found = weights_.find(parameter.name);
+    if (found == weights_.end()) {
+      faults.push_back({"tensor " + parameter.name, "to be there", "nothing", ""});
+    } else if (found->second.sizes() != at::IntArrayRef(parameter.shape)) {
+      faults.push_back({"tensor " + parameter.name, attar::str("shape ", at::IntArrayRef(parameter.shape)), attar::str(found->second.sizes()), ""});
+    }
+  }
+  if (faults.empty() && weights_.size() != wanted.size()) {
+    std::map<std::string, bool> known;
+    for (const ParameterInfo& parameter : wanted) known[parameter.name] = true;
+    for (const auto& [name, tensor] : weights_)
+      if (!known.count(name)) faults.push_back({"tensor " + name, "no such tensor in a model of this kind", attar::str(tensor.sizes()), ""});
+  }
+  if (!faults.empty()) throw Error(std::move(faults));
+}
+
+Decoder Decoder::random(const ModelSpec& spec, uint64_t seed, at::Device device) {
+  constexpr double kDeviation = 0.02;
+  const double residual = kDeviation / std::sqrt(2.0 * static_cast<double>(std::max<size_t>(spec.layers.size(), 1)));
+  StateDict weights;
+  for (const ParameterInfo& parameter : parameters_of(spec)) {
+    const std::string& name = parameter.name;
+    at::Tensor tensor;
+    if (parameter.shape.size() == 2) {
+      const bool into_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+      tensor = normal_tensor(parameter.shape, into_residual ? residual : kDeviation, seed, name);
+    } else {
+      tensor = at::full(parameter.shape, name.ends_with(".bias") || spec.norm_offset ? 0.0 : 1.0, at::kFloat);
+    }
+    weights[name] = tensor.to(device);
+  }
+  return Decoder(spec, std::move(weights));
+}
+
+void Decoder::require_grad(bool wanted) {
+  for (auto& [name, tensor] : weights_) tensor.requires_grad_(wanted);
+}
+
+at::Tensor Decoder::weight(const std::string& name) const {
+  const at::Tensor& tensor = weights_.at(name);
+  return weight_hook_ && tensor.dim() == 2 ? weight_hook_(name, tensor) : tensor;
+}
+
+at::Tensor Decoder::linear(const at::Tensor& x, const std::string& name) const {
+  if (observer_) observer_(name + ".weight", x);
+  at::Tensor w = weight(name + ".weight");
+  const auto bias = weights_.find(name + ".bias");
+  if (autocast_bf16) w = w.to(at::kBFloat16);
+  if (bias == weights_.end()) return at::linear(x, w);
+  return at::linear(x, w, autocast_bf16 ? bias->second.to(at::kBFloat16) : bias->second);
+}
+
+at::Tensor Decoder::attention(int64_t layer, const at::Tensor& x, const AttentionPlan& plan, KvCache* cache) const {
+  const LayerSpec& facts = spec_.layers[static_cast<size_t>(layer)];
+  const int64_t B = x.size(0), T = x.size(1), d = spec_.head_size;
+  const std::string own = layer_name(layer, "self_attn.");
+  at::Tensor q = linear(x, own + "q_proj").view({B, T, facts.heads, d});
+  at::Tensor k = linear(x, own + "k_proj").view({B, T, facts.kv_heads, d});
+  at::Tensor v = linear(x, own + "v_proj").view({B, T, facts.kv_heads, d}).transpose(1, 2);
+  if (spec_.qk_norm) {
+    const double offset = spec_.norm_offset ? 1 : 0;
+    q = norm_op(q, weights_.at(own + "q_norm.weight"), spec_.norm_eps, offset);
+    k = norm_op(k, weights_.at(own + "k_norm.weight"), spec_.norm_eps, offset);
+  }
+  const at::Tensor& cos = facts.local_rope ? plan.local_cos : plan.cos;
+  const at::Tensor& sin = facts.local_rope ? plan.local_sin : plan.sin;
+  q = rotary_op(q, cos, sin).transpose(1, 2);
+  k = rotary_op(k, cos, sin).transpose(1, 2);
+  if (cache) std::tie(k, v) = cache->append(layer, k, v);
+  const int64_t window = facts.window > 0 && facts.window < k.size(2) ? facts.window : 0;
+  const at::Tensor mixed = attend(q, k, v, plan.bias.at(window), plan.causal, spec_.score_scale(), spec_.attention_softcap);
+  return linear(mixed.transpose(1, 2).reshape({B, T, facts.heads * d}), own + "o_proj");
+}
+
+at::Tensor Decoder::feed_forward(int64_t layer, const at::Tensor& x) const {
+  const std::string own = layer_name(layer, "mlp.");
+  const at::Tensor gate = linear(x, own + "gate_proj"), up = linear(x, own + "up_proj");
+  return linear(gated_op(gate, up, gate_activation_named(spec_.activation)), own + "down_proj");
+}
+
+at::Tensor Decoder::hidden(const TokenBatch& tokens, KvCache* cache) const {
+  const AttentionPlan plan = plan_attention(spec_, tokens, cache ? cache->length() : 0);
+  const double offset = spec_.norm_offset ? 1 : 0;
+  const auto norm = [&](const at::Tensor& x, const std::string& name) {
+    const at::Tensor y = norm_op(x, weights_.at(name), spec_.norm_eps, offset);
+    return autocast_bf16 ? y.to(at::kBFloat16) : y;
+  };
+  at::Tensor x = at::embedding(weight(kEmbedding), tokens.ids);
+  if (spec_.embedding_scale != 1) x = x * spec_.embedding_scale;
+  for (int64_t layer = 0; layer < static_cast<int64_t>(spec_.layers.size()); ++layer) {
+    const auto named = [&](const char* rest) { return layer_name(layer, rest); };
+    if (observer_) observer_(named("input"), x);
+    at::Tensor added = attention(layer, norm(x, named("input_layernorm.weight")), plan, cache);
+    if (spec_.post_norms) added = norm(added, named("post_attention_layernorm.weight"));
+    x = x + added;
+    added = feed_forward(layer, norm(x, named(spec_.post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight")));
+    if (spec_.post_norms) added = norm(added, named("post_feedforward_layernorm.weight"));
+    x = x + added;
+    if (observer_) observer_(named("output"), x);
+  }
+  if (cache) cache->advance(tokens.ids.size(1));
+  return norm_op(x, weights_.at("model.norm.weight"), spec_.norm_eps, offset);
+}
+
+at::Tensor Decoder::output_weight() const { return weight(spec_.tied ? kEmbedding : "lm_head.weight"); }
+
+at::Tensor Decoder::logits(const at::Tensor& hidden) const {
+  at::Tensor w = output_weight(), x = hidden;
+  if (autocast_bf16) {
+    w = w.to(at::kBFloat16);
+    x = x.to(at::kBFloat16);
+  }
+  at::Tensor scores = at::linear(x, w).to(at::kFloat);
+  if (spec_.logit_softcap > 0) scores = at::tanh(scores / spec_.logit_softcap) * spec_.logit_softcap;
+  return scores;
+}
+
+}  // namespace attar

@@ -1,0 +1,74 @@
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "model/checkpoint.h"
+
+namespace attar {
+
+/// Token ids of B sequences of T positions and who may look at whom. Without `mask`: causal, inside equal `segments` (if defined).
+struct TokenBatch {
+  at::Tensor ids;        ///< (B, T) int64
+  at::Tensor segments;   ///< (B, T) int32 document numbers, -1 padding; undefined: one document a row, padding (if any) at its end
+  at::Tensor positions;  ///< (B, T) int64; undefined: counted from 0 inside each segment (after the cache's length)
+  at::Tensor mask;       ///< (B, T, S) bool, true = may look; S = cached + T; undefined: as above. Windows are applied on top by position
+};
+
+/// Keys and values of past positions, per layer (B, K, S, d). Grows by blocks; reorder() and crop() for search.
+class KvCache {
+ public:
+  int64_t length() const { return length_; }
+  void crop(int64_t length);
+  /// Appends (B, K, T, d) of a layer and returns all (B, K, S+T, d) views.
+  std::pair<at::Tensor, at::Tensor> append(int64_t layer, const at::Tensor& key, const at::Tensor& value);
+  void advance(int64_t count) { length_ += count; }
+  /// Copies row 0 (batch of one) to `rows` rows.
+  KvCache expanded(int64_t rows) const;
+
+ private:
+  std::vector<at::Tensor> keys_, values_;
+  int64_t length_ = 0;
+};
+
+/// One decoder for every family: what differs stands in ModelSpec. Weights are plain tensors; autograd works through all of it.
+class Decoder {
+ public:
+  /// Checks names and shapes against parameters_of(spec).
+  Decoder(ModelSpec spec, StateDict weights);
+  /// Fresh weights: normal with deviation 0.02 (residual outputs 0.02 / sqrt(2 L)), norms 1 (0 with norm_offset); same seed, same bits.
+  static Decoder random(const ModelSpec& spec, uint64_t seed, at::Device device = at::kCPU);
+
+  const ModelSpec& spec() const { return spec_; }
+  StateDict& weights() { return weights_; }
+  const StateDict& weights() const { return weights_; }
+  void require_grad(bool wanted);
+
+  /// Hidden states after the final norm, (B, T, D). With a cache, appends to it.
+  at::Tensor hidden(const TokenBatch& tokens, KvCache* cache = nullptr) const;
+  /// The output matrix (V, D) as the forward uses it (tied: the embedding), through the weight hook.
+  at::Tensor output_weight() const;
+  /// hidden (.., D) -> logits (.., V), soft cap applied.
+  at::Tensor logits(const at::Tensor& hidden) const;
+
+  /// Replaces a two-dimensional weight wherever the forward uses it (fake quantization, masks). Called once per forward and weight.
+  using WeightHook = std::function<at::Tensor(const std::string& name, const at::Tensor& weight)>;
+  void set_weight_hook(WeightHook hook) { weight_hook_ = std::move(hook); }
+  /// Sees the input (B, T, in) of every linear, under the linear's weight name, and each layer's input and output hidden states under
+  /// "model.layers.N.input" / "model.layers.N.output".
+  using Observer = std::function<void(const std::string& name, const at::Tensor& input)>;
+  void set_observer(Observer observer) { observer_ = std::move(observer); }
+  /// Hidden states after layer `layer` (before the final norm) of the last forward are kept for these layers (distillation of hidden states).
+  bool autocast_bf16 = false;  ///< matrix products in bfloat16, sums and norms in float32
+
+ private:
+  at::Tensor weight(const std::string& name) const;
+  at::Tensor linear(const at::Tensor& x, const std::string& name) const;
+  at::Tensor attention(int64_t layer, const at::Tensor& x, const struct AttentionPlan& plan, KvCache* cache) const;
+  at::Tensor feed_forward(int64_t layer, const at::Tensor& x) const;
+  ModelSpec spec_;
+  StateDict weights_;
+  WeightHook weight_hook_;
+  Observer observer_;
+};
+
+}  // namespace attar

@@ -1,0 +1,110 @@
+#include <algorithm>
+
+#include "base/hash.h"
+#include "plan/recipe.h"
+
+namespace attar {
+namespace {
+
+constexpr int kManifestVersion = 1;
+
+/// Files that belong to an artifact: not the manifest itself, not logs, not hidden files.
+std::vector<fs::path> artifact_files(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() && name != "manifest.json" && name != "log.jsonl" && name[0] != '.') files.push_back(entry.path().lexically_relative(folder));
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+}  // namespace
+
+Json to_json(const Manifest& m) {
+  Json outputs = Json::array();
+  for (const auto& [path, hash] : m.outputs) outputs.push_back({{"path", path}, {"bytes", m.sizes.at(path)}, {"sha256", hash}});
+  return {{"kind", m.kind}, {"version", m.version}, {"name", m.name}, {"key", m.key}, {"seed", m.seed}, {"configuration", m.configuration},
+          {"inputs", m.inputs}, {"outputs", outputs}, {"facts", m.facts}, {"seconds", m.seconds}, {"code", m.code}};
+}
+
+Manifest read_manifest(const fs::path& folder) {
+  const fs::path file = folder / "manifest.json";
+  const std::string name = file.string();
+  const Json json = read_json(file);
+  Manifest m;
+  m.kind = get<std::string>(json, "kind", name);
+  m.version = get<int>(json, "version", name);
+  check(m.version == kManifestVersion, name + ": version", std::to_string(kManifestVersion), std::to_string(m.version), "written by another version of attar");
+  m.key = get<std::string>(json, "key", name);
+  m.name = get<std::string>(json, "name", name);
+  m.seed = get<uint64_t>(json, "seed", name);
+  m.seconds = json.value("seconds", 0.0);
+  m.configuration = json.value("configuration", Json::object());
+  m.inputs = json.value("inputs", Json::object());
+  m.facts = json.value("facts", Json::object());
+  m.code = json.value("code", Json::object());
+  const Json outputs = get<Json>(json, "outputs", name);
+  check(outputs.is_array(), name + ": outputs", "a list");
+  for (const Json& entry : outputs) {
+    const std::string path = get<std::string>(entry, "path", name);
+    check_inside(path, name);
+    m.outputs[path] = get<std::string>(entry, "sha256", name);
+    m.sizes[path] = get<uint64_t>(entry, "bytes", name);
+  }
+  return m;
+}
+
+void write_manifest(const fs::path& folder, Manifest manifest) {
+  manifest.version = kManifestVersion;
+  for (const fs::path& path : artifact_files(folder)) {
+    manifest.outputs[path.string()] = sha256_file_now(folder / path);
+    manifest.sizes[path.string()] = fs::file_size(folder / path);
+  }
+  write_json(folder / "manifest.json", to_json(manifest));
+}
+
+std::vector<Fault> verify_manifest(const fs::path& folder, bool quick) {
+  const Manifest manifest = read_manifest(folder);
+  std::vector<Fault> faults;
+  for (const auto& [path, hash] : manifest.outputs) {
+    const fs::path file = folder / path;
+    if (!fs::exists(file)) {
+      faults.push_back({file.string(), "to be there", "nothing", ""});
+    } else if (fs::file_size(file) != manifest.sizes.at(path)) {
+      faults.push_back({file.string(), str(manifest.sizes.at(path), " bytes"), str(fs::file_size(file)), "the file was cut or changed"});
+    } else if (!quick) {
+      const std::string now = sha256_file_now(file);
+      if (now != hash) faults.push_back({file.string(), "SHA-256 " + hash, now, "the file was changed"});
+    }
+  }
+  if (!quick)
+    for (const fs::path& path : artifact_files(folder))
+      if (!manifest.outputs.count(path.string())) faults.push_back({(folder / path).string(), "no file that the manifest does not name", "one", ""});
+  return faults;
+}
+
+StageState stage_state(const Stage& stage, const fs::path& run_folder, std::string& reason) {
+  const fs::path folder = run_folder / stage.id;
+  if (!fs::exists(folder / "manifest.json")) {
+    reason = fs::exists(run_folder / ("." + stage.id + ".work")) ? "not finished" : "never run";
+    return StageState::needed;
+  }
+  try {
+    if (read_manifest(folder).key != stage.key) {
+      reason = "configuration or inputs changed";
+      return StageState::needed;
+    }
+    if (const auto faults = verify_manifest(folder, true); !faults.empty()) {
+      reason = faults[0].line();
+      return StageState::needed;
+    }
+  } catch (const Error& error) {
+    reason = error.faults()[0].line();
+    return StageState::needed;
+  }
+  reason = "done";
+  return StageState::done;
+}
+
+}  // namespace attar

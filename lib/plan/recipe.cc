@@ -1,0 +1,363 @@
+#include "plan/recipe.h"
+
+#include <algorithm>
+#include <functional>
+#include <set>
+
+#include "base/hash.h"
+
+namespace attar {
+namespace {
+
+/// A key of a stage's configuration that may name stages; `kinds` are the stage kinds that give what it needs.
+struct ReferenceKey {
+  std::string key;
+  std::vector<std::string> kinds;
+  bool required;
+};
+
+/// What the recipe reader knows of a kind of stage.
+struct StageKindInfo {
+  std::string kind, help;
+  std::vector<ReferenceKey> references;
+  std::function<Json(const Node&, const std::string&, std::vector<Fault>&)> read;  ///< checked, effective configuration
+  std::function<Json()> schema;
+};
+
+template <HasFields Config>
+StageKindInfo stage_kind(std::string kind, std::string help, std::vector<ReferenceKey> references) {
+  return {std::move(kind), std::move(help), std::move(references),
+          [](const Node& node, const std::string& path, std::vector<Fault>& faults) {
+            Config config;
+            read_fields(config, node, path, faults);
+            return write_fields(config);
+          },
+          [] { return schema_of<Config>(); }};
+}
+
+const std::vector<StageKindInfo>& kinds() {
+  static const std::vector<std::string> models = {"distill", "prune", "quantize"};
+  static const std::vector<StageKindInfo> all = {
+      stage_kind<TrainTokenizerConfig>("train_tokenizer", "trains a SentencePiece tokenizer", {{"data", {}, false}}),
+      stage_kind<DistillConfig>("distill", "trains a student from a teacher's logits, or plainly",
+                                {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false},
+                                 {"tokens", {"train_tokenizer"}, false}, {"data.path", {}, false}}),
+      stage_kind<CaptureConfig>("capture", "keeps a teacher's logits in a cache",
+                                {{"teacher", models, true}, {"tokens", {"train_tokenizer"}, false}, {"data.path", {}, false}}),
+      stage_kind<PruneConfig>("prune", "removes what matters least", {{"model", models, true}, {"data.path", {}, false}}),
+      stage_kind<QuantConfig>("quantize", "puts weights on the grid of the file, with or without fine-tuning",
+                              {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false}, {"data.path", {}, false}}),
+      stage_kind<ExportConfig>("export", "writes GGUF, ONNX or a Hugging Face folder, and proves it", {{"model", models, true}, {"imatrix", {}, false}}),
+      stage_kind<EvaluateConfig>("evaluate", "measures artifacts and writes the report",
+                                 {{"of", {"distill", "prune", "quantize", "export"}, true}, {"base", {"distill", "prune", "quantize", "export"}, false},
+                                  {"text", {}, false}}),
+  };
+  return all;
+}
+
+const StageKindInfo* find_kind(const std::string& kind) {
+  for (const StageKindInfo& k : kinds())
+    if (k.kind == kind) return &k;
+  return nullptr;
+}
+
+std::vector<std::string> kind_names() {
+  std::vector<std::string> names;
+  for (const StageKindInfo& k : kinds()) names.push_back(k.kind);
+  return names;
+}
+
+/// Values of a (dotted) key of an effective configuration: one, or all of a list.
+std::vector<std::pair<std::string, std::string>> values_of(const Json& config, const std::string& key) {
+  const Json* at = &config;
+  for (size_t begin = 0; begin <= key.size();) {
+    const size_t end = std::min(key.find('.', begin), key.size());
+    const std::string part = key.substr(begin, end - begin);
+    if (!at->is_object() || !at->contains(part)) return {};
+    at = &(*at)[part];
+    begin = end + 1;
+  }
+  std::vector<std::pair<std::string, std::string>> out;
+  if (at->is_string() && !at->get<std::string>().empty()) out.push_back({key, at->get<std::string>()});
+  if (at->is_array())
+    for (size_t i = 0; i < at->size(); ++i)
+      if ((*at)[i].is_string()) out.push_back({str(key, "[", i, "]"), (*at)[i].get<std::string>()});
+  return out;
+}
+
+/// What files a path stands for in a stage's key: their bytes, not their place.
+std::string content_key(const fs::path& path) {
+  if (!fs::is_directory(path)) return sha256_file(path);
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(path))
+    if (entry.is_regular_file() && entry.path().filename().string()[0] != '.') files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  Sha256 hash;
+  for (const fs::path& file : files) hash.add(file.lexically_relative(path).string() + "\n" + sha256_file(file) + "\n");
+  return hash.hex();
+}
+
+class RecipeReader {
+ public:
+  RecipeReader(Node root, const fs::path& file) : root_(std::move(root)) {
+    recipe_.file = file;
+    check(root_.is_map(), file.string(), "a recipe: a map with name, stages, ...", "something else");
+  }
+
+  Recipe read() {
+    top_level();
+    stages();
+    gates();
+    finish_faults();
+    sort();
+    keys();
+    return std::move(recipe_);
+  }
+
+ private:
+  void fault(std::string what, std::string expected = "", std::string received = "", std::string hint = "") {
+    faults_.push_back({std::move(what), std::move(expected), std::move(received), std::move(hint)});
+  }
+  void finish_faults() {
+    if (!faults_.empty()) throw Error(std::move(faults_));
+  }
+
+  void top_level() {
+    static const std::vector<std::string> known = {"name", "seed", "task", "license", "base_model", "description", "stages", "gates"};
+    for (const auto& [key, value] : root_.entries)
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        fault("unknown key '" + key + "' (" + value.place() + ")", "", "", nearest_hint(key, known));
+    text("name", recipe_.name);
+    text("task", recipe_.task_path);
+    text("license", recipe_.license);
+    text("base_model", recipe_.base_model);
+    if (recipe_.name.empty()) recipe_.name = recipe_.file.stem().string();
+    if (const Node* seed = root_.find("seed")) {
+      int64_t value = 0;
+      if (read_scalar(*seed, value) && value >= 0) recipe_.seed = static_cast<uint64_t>(value);
+      else fault("seed (" + seed->place() + ")", "a whole number from 0", seed->text);
+    }
+    if (!recipe_.task_path.empty()) task();
+  }
+
+  void text(const char* key, std::string& value) {
+    const Node* node = root_.find(key);
+    if (node && !read_scalar(*node, value)) fault(std::string(key) + " (" + node->place() + ")", "text");
+  }
+
+  void task() {
+    try {
+      recipe_.task_file = find_path(expand_environment(recipe_.task_path), recipe_.file.parent_path());
+      TaskConfig config;
+      read_fields(config, read_yaml(recipe_.task_file), "", faults_);
+      for (std::string* path : {&config.train, &config.test, &config.valid})
+        if (!path->empty()) *path = find_path(expand_environment(*path), recipe_.task_file.parent_path()).string();
+      recipe_.task = std::move(config);
+    } catch (const Error& error) {
+      faults_.insert(faults_.end(), error.faults().begin(), error.faults().end());
+    }
+  }
+
+  void stages() {
+    const Node* list = root_.find("stages");
+    if (!list || !list->is_map() || list->entries.empty()) return fault("key 'stages'", "a map of stages", list ? list->text : "nothing");
+    for (const auto& [id, node] : list->entries) {
+      if (id.empty() || id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != std::string::npos || id == "report.html")
+        fault("stage '" + id + "' (" + node.place() + ")", "a name of letters, digits, - and _");
+      stage(id, node);
+    }
+    for (Stage& stage : recipe_.stages) references(stage);
+  }
+
+  void stage(const std::string& id, const Node& node) {
+    const std::string path = "stages." + id;
+    if (!node.is_map()) return fault(path + " (" + node.place() + ")", "a map with kind, ...", node.text);
+    Stage stage;
+    stage.id = id;
+    stage.config = node;
+    std::erase_if(stage.config.entries, [](const auto& entry) { return entry.first == "kind"; });
+    if (const Node* kind = node.find("kind")) stage.kind = kind->text;
+    const StageKindInfo* info = find_kind(stage.kind);
+    if (!info) return fault(path + ".kind (" + node.place() + ")", "a kind of stage", stage.kind, nearest_hint(stage.kind, kind_names()));
+    stage.effective = info->read(stage.config, path, faults_);
+    recipe_.stages.push_back(std::move(stage));
+  }
+
+  void references(Stage& stage) {
+    for (const ReferenceKey& key : find_kind(stage.kind)->references) {
+      const auto values = values_of(stage.effective, key.key);
+      if (values.empty() && key.required) fault("stages." + stage.id + "." + key.key, "a stage or a path", "nothing");
+      for (const auto& [name, value] : values) reference(stage, key, name, value);
+    }
+    if (stage.kind != "export" && stage.kind != "evaluate" && values_of(stage.effective, stage.kind == "train_tokenizer" ? "data" : "data.path").empty() &&
+        !recipe_.task && recipe_.task_path.empty() && needs_data(stage))
+      fault("stages." + stage.id + (stage.kind == "train_tokenizer" ? ".data" : ".data.path"), "a path, or a task at the top of the recipe", "neither");
+  }
+
+  static bool needs_data(const Stage& stage) {
+    if (stage.kind == "prune") return stage.effective["criterion"] == "activation";
+    return stage.kind != "quantize" || stage.effective["method"] == "qat";
+  }
+
+  void reference(Stage& stage, const ReferenceKey& key, const std::string& name, const std::string& value) {
+    const std::string place = "stages." + stage.id + "." + name;
+    Reference reference{name, value, "", {}};
+    const auto target = std::find_if(recipe_.stages.begin(), recipe_.stages.end(), [&](const Stage& s) { return s.id == value; });
+    if (target != recipe_.stages.end() && !key.kinds.empty()) {
+      if (std::find(key.kinds.begin(), key.kinds.end(), target->kind) == key.kinds.end())
+        return fault(place, "a stage that gives a " + std::string(key.key == "tokens" ? "tokenizer" : "model"), "'" + value + "' of kind " + target->kind);
+      if (target->id == stage.id) return fault(place, "another stage", "itself");
+      reference.stage = value;
+    } else {
+      try {
+        reference.path = find_path(expand_environment(value), recipe_.file.parent_path());
+      } catch (const Error&) {
+        std::vector<std::string> ids;
+        for (const Stage& s : recipe_.stages) ids.push_back(s.id);
+        return fault(place, key.kinds.empty() ? "a file or folder" : "a stage or a path", value, nearest_hint(value, ids));
+      }
+    }
+    stage.references.push_back(std::move(reference));
+  }
+
+  void gates() {
+    const Node* gates = root_.find("gates");
+    if (!gates || gates->is_null()) return;
+    if (!gates->is_map()) return fault("gates (" + gates->place() + ")", "a map of paths and limits");
+    for (const auto& [path, node] : gates->entries) {
+      GateConfig gate;
+      read_fields(gate, node, "gates." + path, faults_);
+      const std::string id = path.substr(0, path.find('.'));
+      const auto stage = std::find_if(recipe_.stages.begin(), recipe_.stages.end(), [&](const Stage& s) { return s.id == id; });
+      if (stage == recipe_.stages.end()) fault("gates." + path, "a path that begins with a stage", id);
+      if (!gate.at_least && !gate.at_most) fault("gates." + path, "at_least or at_most", "neither");
+      recipe_.gates.push_back({path, gate});
+    }
+  }
+
+  /// Inputs first; stages that do not depend on each other keep their order.
+  void sort() {
+    std::vector<Stage> sorted;
+    std::set<std::string> done;
+    while (sorted.size() < recipe_.stages.size()) {
+      const size_t before = sorted.size();
+      for (const Stage& stage : recipe_.stages) {
+        if (done.count(stage.id)) continue;
+        const bool ready = std::all_of(stage.references.begin(), stage.references.end(),
+                                       [&](const Reference& r) { return r.stage.empty() || done.count(r.stage); });
+        if (!ready) continue;
+        done.insert(stage.id);
+        sorted.push_back(stage);
+        break;
+      }
+      if (sorted.size() == before) {
+        std::string circle;
+        for (const Stage& stage : recipe_.stages)
+          if (!done.count(stage.id)) circle += (circle.empty() ? "" : ", ") + stage.id;
+        fail("stages " + circle, "no circle of inputs", "each waits for another");
+      }
+    }
+    recipe_.stages = std::move(sorted);
+  }
+
+  void keys() {
+    Json stages = Json::object();
+    std::map<std::string, std::string> key_of;
+    std::string task_key;
+    if (recipe_.task) {
+      task_key = to_line(write_fields(*recipe_.task));
+      for (const std::string& path : {recipe_.task->train, recipe_.task->test, recipe_.task->valid})
+        if (!path.empty()) task_key += content_key(path);
+    }
+    for (Stage& stage : recipe_.stages) {
+      Json basis = {{"kind", stage.kind}, {"seed", recipe_.seed}, {"license", recipe_.license}, {"base_model", recipe_.base_model}};
+      Json configuration = stage.effective, inputs = Json::object();
+      for (const Reference& r : stage.references) {
+        inputs[r.key] = r.stage.empty() ? content_key(r.path) : key_of.at(r.stage);
+      }
+      // Where the inputs lie does not matter, what they hold does.
+      for (const ReferenceKey& key : find_kind(stage.kind)->references)
+        if (key.key.find('.') == std::string::npos) configuration.erase(key.key);
+        else if (configuration.contains("data")) configuration["data"].erase("path");
+      if (stage.kind == "evaluate") configuration["of"] = stage.effective["of"], configuration["base"] = stage.effective["base"];
+      basis["configuration"] = std::move(configuration);
+      basis["inputs"] = std::move(inputs);
+      if (stage.kind != "export") basis["task"] = task_key;
+      if (stage.kind == "evaluate") {
+        Json limits = Json::object();
+        for (const auto& [path, gate] : recipe_.gates) limits[path] = write_fields(gate);
+        basis["gates"] = std::move(limits);
+      }
+      stage.key = sha256(to_line(basis));
+      key_of[stage.id] = stage.key;
+      Json shown = {{"kind", stage.kind}};
+      shown.update(stage.effective);
+      stages[stage.id] = std::move(shown);
+    }
+    Json gates = Json::object();
+    for (const auto& [path, gate] : recipe_.gates) gates[path] = write_fields(gate);
+    recipe_.effective = {{"name", recipe_.name}, {"seed", recipe_.seed}, {"task", recipe_.task ? write_fields(*recipe_.task) : Json()},
+                         {"license", recipe_.license}, {"base_model", recipe_.base_model}, {"stages", std::move(stages)}, {"gates", std::move(gates)}};
+  }
+
+  Recipe recipe_;
+  Node root_;
+  std::vector<Fault> faults_;
+};
+
+}  // namespace
+
+const Stage* Recipe::find(const std::string& id) const {
+  for (const Stage& stage : stages)
+    if (stage.id == id) return &stage;
+  return nullptr;
+}
+
+Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrides) {
+  Node root = read_yaml(file);
+  for (const std::string& assignment : overrides) set_override(root, assignment);
+  return RecipeReader(std::move(root), file).read();
+}
+
+Recipe recipe_from_node(Node root, const fs::path& file) { return RecipeReader(std::move(root), file).read(); }
+
+const std::vector<std::pair<std::string, std::string>>& stage_kinds() {
+  static const std::vector<std::pair<std::string, std::string>> list = [] {
+    std::vector<std::pair<std::string, std::string>> out;
+    for (const StageKindInfo& k : kinds()) out.push_back({k.kind, k.help});
+    return out;
+  }();
+  return list;
+}
+
+Json recipe_schema() {
+  Json variants = Json::array();
+  for (const StageKindInfo& k : kinds()) {
+    Json schema = k.schema();
+    Json properties = {{"kind", {{"const", k.kind}, {"description", k.help}}}};
+    properties.update(schema["properties"]);
+    schema["properties"] = std::move(properties);
+    Json required = Json::array({"kind"});
+    for (const ReferenceKey& r : k.references)
+      if (r.required) required.push_back(r.key);
+    schema["required"] = std::move(required);
+    variants.push_back(std::move(schema));
+  }
+  Json text = {{"type", "string"}};
+  return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
+          {"title", "attar recipe"},
+          {"type", "object"},
+          {"required", {"stages"}},
+          {"additionalProperties", false},
+          {"properties",
+           {{"name", {{"type", "string"}, {"description", "names the run's folder; the file's name if absent"}}},
+            {"seed", {{"type", "integer"}, {"minimum", 0}, {"description", "of every random choice"}}},
+            {"task", {{"type", "string"}, {"description", "task file: configs/tasks/*.yaml"}}},
+            {"license", {{"type", "string"}, {"description", "carried into every export"}}},
+            {"base_model", {{"type", "string"}, {"description", "carried into every export"}}},
+            {"description", text},
+            {"stages", {{"type", "object"}, {"minProperties", 1}, {"additionalProperties", {{"oneOf", variants}}}}},
+            {"gates", {{"type", "object"}, {"additionalProperties", schema_of<GateConfig>()}}}}}};
+}
+
+}  // namespace attar

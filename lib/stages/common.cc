@@ -1,0 +1,80 @@
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "stages/stage.h"
+
+namespace attar {
+
+const fs::path* StageRun::input(const std::string& key) const {
+  const auto found = inputs.find(key);
+  return found == inputs.end() ? nullptr : &found->second;
+}
+
+uint64_t StageRun::seed_of(const std::string& purpose) const { return seed ^ stream_of(id + "/" + purpose); }
+
+PreparedRows prepare_rows(const StageRun& run, const DataConfig& config, const Tokenizer& tokenizer, int64_t context) {
+  const fs::path* given = run.input("data.path");
+  const bool from_task = !given;
+  check(given || run.task, "data.path", "a path, or a task", "neither");
+  DataConfig used = config;
+  if (used.seq > context) {
+    log_warn(str("data.seq ", used.seq, " is longer than the model's context of ", context, "; rows have ", context, " tokens"));
+    used.seq = context;
+  }
+  const TaskConfig* task = from_task ? &*run.task : nullptr;
+  const auto read = [&](const fs::path& path) {
+    DocumentReader documents(path, used, task);
+    return make_rows(documents, tokenizer, used);
+  };
+  const TokenRows all = read(given ? *given : fs::path(run.task->train));
+  if (from_task && !run.task->valid.empty()) return {all, read(run.task->valid)};
+  // A twentieth is held apart, 512 rows at most: enough to steer by, little enough to lose.
+  const double share = std::min(0.05, 512.0 / static_cast<double>(std::max<int64_t>(all.rows(), 1)));
+  auto [train, held] = split_rows(all, share, run.seed);
+  return {std::move(train), std::move(held)};
+}
+
+fs::path model_path(const fs::path& artifact) {
+  if (!fs::is_directory(artifact) || !fs::exists(artifact / "manifest.json") || fs::exists(artifact / "config.json")) return artifact;
+  const Manifest manifest = read_manifest(artifact);
+  if (manifest.kind != "export") return artifact;
+  return artifact / get<std::string>(manifest.facts, "path", (artifact / "manifest.json").string());
+}
+
+Checkpoint load_model(const fs::path& artifact, bool need_tokenizer) {
+  const fs::path path = model_path(artifact);
+  Checkpoint model = load_checkpoint(path);
+  check(model.tokenizer || !need_tokenizer, path.string(), "a model with its tokenizer", "none beside it", "copy tokenizer.model or tokenizer.json there");
+  return model;
+}
+
+LossWeights loss_weights(const LossConfig& c, bool teacher) {
+  LossWeights w;
+  const bool named = c.kl || c.ce || c.rkl || c.jsd || c.skl || c.srkl || c.tvd;
+  w.kl = c.kl.value_or(teacher && !named ? 1 : 0);
+  w.ce = c.ce.value_or(!teacher && !named ? 1 : 0);
+  w.rkl = c.rkl.value_or(0), w.jsd = c.jsd.value_or(0), w.skl = c.skl.value_or(0), w.srkl = c.srkl.value_or(0), w.tvd = c.tvd.value_or(0);
+  w.temperature = c.temperature, w.beta = c.beta, w.lambda = c.lambda;
+  check(w.temperature > 0, "loss.temperature", "above 0", std::to_string(w.temperature));
+  check(teacher || !w.needs_teacher(), "loss", "a teacher for its terms", "none", "name a teacher, or use ce alone");
+  check(w.needs_teacher() || w.ce > 0, "loss", "a term of weight above 0", "none");
+  return w;
+}
+
+void run_stage(const std::string& kind, StageRun& run, const Json& configuration) {
+  const Node node = from_json(configuration);
+  const auto as = [&]<class Config>(Config) { return read_fields<Config>(node, run.id); };
+  if (kind == "train_tokenizer") return run_train_tokenizer(run, as(TrainTokenizerConfig{}));
+  if (kind == "distill") return run_distill(run, as(DistillConfig{}));
+  if (kind == "capture") return run_capture(run, as(CaptureConfig{}));
+  if (kind == "prune") return run_prune(run, as(PruneConfig{}));
+  if (kind == "quantize") return run_quantize(run, as(QuantConfig{}));
+  if (kind == "export") return run_export(run, as(ExportConfig{}));
+  if (kind == "evaluate") return run_evaluate(run, as(EvaluateConfig{}));
+  fail("stage kind", "one that attar knows", kind);
+}
+
+}  // namespace attar

@@ -1,0 +1,42 @@
+#include "export/export.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "stages/stage.h"
+
+namespace attar {
+
+void run_export(StageRun& run, const ExportConfig& config) {
+  LoadOptions options;
+  options.keep_dtype = true;
+  const fs::path source = model_path(*run.input("model"));
+  Checkpoint model = load_checkpoint(source, options);
+  if (!run.license.empty()) model.license = run.license;
+  if (!run.base_model.empty()) model.base_model = run.base_model;
+  ExportConfig used = config;
+  if (const fs::path* imatrix = run.input("imatrix")) used.imatrix = imatrix->string();
+  ExportReport report;
+  std::string path;
+  if (config.format == "gguf") {
+    path = "model.gguf";
+    report = export_gguf(model, used, run.out / path);
+  } else if (config.format == "onnx") {
+    path = ".";
+    report = export_onnx(model, used, run.out);
+  } else if (config.format == "hf") {
+    path = ".";
+    report = export_hf(model, used, run.out);
+  } else {
+    fail("format", "gguf, onnx or hf", config.format);
+  }
+  for (const std::string& note : report.notes) log_warn(run.label + ": " + note);
+  run.facts["path"] = path;
+  run.facts["format"] = config.format;
+  run.facts["parameters"] = parameter_count(model.spec);
+  run.facts["tensors"] = report.tensors;
+  run.facts["notes"] = report.notes;
+  run.facts["elements_proven"] = report.elements_proven;
+  log_info(str(run.label, ": written and read back, ", human_count(static_cast<double>(report.elements_proven)), " elements equal the model's"));
+}
+
+}  // namespace attar

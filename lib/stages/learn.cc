@@ -1,0 +1,148 @@
+#include "stages/learn.h"
+
+#include <ATen/ATen.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "distill/distill_loss.h"
+#include "teacher/capture.h"
+
+namespace attar {
+namespace {
+
+/// Where the teacher's word comes from: nobody, a model, or a cache. One call, whatever it is.
+class Teacher {
+ public:
+  Teacher(const StageRun& run, const Learning& learning, const TokenRows& rows, double temperature) {
+    const Checkpoint& student = *learning.student;
+    if (learning.live_teacher) {
+      decoder_ = std::make_unique<Decoder>(learning.live_teacher->spec, learning.live_teacher->weights);
+      vocab_ = learning.live_teacher->spec.vocab;
+    } else if (learning.teacher && is_cache(*learning.teacher)) {
+      cache_ = std::make_unique<CacheReader>(*learning.teacher);
+      CacheIdentity wanted = cache_->identity();
+      wanted.tokenizer = student.tokenizer->fingerprint();
+      wanted.data = rows.data_hash;
+      wanted.rows = rows.fingerprint;
+      wanted.temperature = temperature;
+      cache_->check_identity(wanted);
+      vocab_ = cache_->identity().vocab;
+    } else if (learning.teacher) {
+      Checkpoint model = load_model(*learning.teacher, true);
+      check(model.tokenizer->fingerprint() == student.tokenizer->fingerprint(), "teacher " + learning.teacher->string(), "the student's tokenizer",
+            model.tokenizer->fingerprint().substr(0, 12) + " instead of " + student.tokenizer->fingerprint().substr(0, 12),
+            "train the student with tokens: of the teacher");
+      vocab_ = model.spec.vocab;
+      decoder_ = std::make_unique<Decoder>(model.spec, std::move(model.weights));
+    }
+    if (decoder_ && run.device != at::kCPU)
+      for (auto& [name, tensor] : decoder_->weights()) tensor = tensor.to(run.device);
+  }
+  bool there() const { return decoder_ || cache_; }
+  /// Whether it can speak of rows that no cache holds.
+  bool live() const { return decoder_ != nullptr; }
+  int64_t vocab() const { return vocab_; }
+  LogitTargets targets(const Batch& batch) const {
+    if (decoder_) return live_targets(*decoder_, batch);
+    return cache_ ? cache_->targets(batch) : LogitTargets{};
+  }
+
+ private:
+  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<CacheReader> cache_;
+  int64_t vocab_ = 0;
+};
+
+DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTargets& targets, const LossWeights& weights, int64_t vocab) {
+  const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}});
+  return distill_loss(hidden.reshape({-1, hidden.size(-1)}), student.output_weight(), targets, batch.at("labels").reshape({-1}), {}, weights,
+                      student.spec().logit_softcap, vocab);
+}
+
+/// Moves every column to the device the model is on.
+void to_device(Batch& batch, at::Device device) {
+  if (device == at::kCPU) return;
+  for (auto& [name, tensor] : batch.columns) tensor = tensor.to(device, true);
+}
+
+/// Held-out loss per token: cross-entropy always, the teacher's terms when it can speak of these rows.
+std::vector<std::pair<std::string, double>> held_out(const Decoder& student, const Teacher& teacher, const TokenRows& rows, const LossWeights& weights,
+                                                     int64_t vocab, int64_t batch_rows, at::Device device) {
+  at::NoGradGuard no_grad;
+  LossWeights used = weights;
+  if (!teacher.live()) used = LossWeights{.ce = 1};
+  double ce = 0, kl = 0, tokens = 0;
+  for (int64_t first = 0; first < rows.rows(); first += batch_rows) {
+    std::vector<int64_t> numbers;
+    for (int64_t r = first; r < std::min(first + batch_rows, rows.rows()); ++r) numbers.push_back(r);
+    Batch batch = make_batch(rows, numbers);
+    to_device(batch, device);
+    const DistillLoss loss = batch_loss(student, batch, teacher.live() ? teacher.targets(batch) : LogitTargets{}, used, vocab);
+    ce += loss.ce, kl += loss.kl;
+    tokens += batch.at("labels").ne(-100).sum().item<double>();
+  }
+  tokens = std::max(tokens, 1.0);
+  const double chosen = teacher.live() && weights.needs_teacher() ? kl / tokens : ce / tokens;
+  std::vector<std::pair<std::string, double>> out = {{"loss", chosen}, {"ce", ce / tokens}};
+  if (teacher.live()) out.push_back({"teacher", kl / tokens});
+  return out;
+}
+
+}  // namespace
+
+void learn(StageRun& run, Learning& learning) {
+  Checkpoint& model = *learning.student;
+  const PreparedRows rows = prepare_rows(run, learning.data, *model.tokenizer, model.spec.context);
+  const bool with_teacher = learning.teacher || learning.live_teacher;
+  const LossWeights weights = loss_weights(learning.loss, with_teacher);
+  const Teacher teacher(run, learning, rows.train, weights.temperature);
+  // Vocabularies may be padded differently; what counts is what the tokenizer can give.
+  int64_t vocab = std::min(model.spec.vocab, model.tokenizer->size());
+  if (teacher.there()) vocab = std::min(vocab, teacher.vocab());
+
+  Decoder student(model.spec, model.weights);
+  for (auto& [name, tensor] : student.weights()) tensor = tensor.detach().to(run.device).clone();
+  student.require_grad(true);
+  student.set_weight_hook(learning.hook);
+  student.autocast_bf16 = learning.train.precision == "bf16" || (learning.train.precision == "auto" && run.device.is_cuda());
+
+  std::vector<TrainParameter> parameters;
+  for (auto& [name, tensor] : student.weights())
+    parameters.push_back({name, tensor, tensor.dim() == 2 && name != "model.embed_tokens.weight"});
+
+  TrainerOptions options;
+  options.config = learning.train;
+  options.label = run.label;
+  options.folder = run.work;
+  options.fingerprint = sha256(run.key + rows.train.fingerprint + to_line(write_fields(learning.train)) + checkpoint_fingerprint(model));
+  options.evaluate = [&] { return held_out(student, teacher, rows.held, weights, vocab, learning.train.batch, run.device); };
+
+  const auto group = process_group_from_environment();
+  RowSource source(rows.train, learning.train.batch, run.seed_of("order"), true, group->rank(), group->size());
+  const TrainResult result = train(
+      std::move(parameters),
+      [&](const Batch& given) {
+        Batch batch = given;
+        const LogitTargets targets = teacher.targets(batch);
+        to_device(batch, run.device);
+        const DistillLoss loss = batch_loss(student, batch, targets, weights, vocab);
+        StepLoss out{loss.sum, batch.at("labels").ne(-100).sum().item<double>(), {{"ce", loss.ce}}};
+        if (with_teacher) out.sums.push_back({"teacher", loss.kl});
+        return out;
+      },
+      source, *group, options);
+
+  student.require_grad(false);
+  for (auto& [name, tensor] : student.weights()) model.weights[name] = tensor.detach().to(at::kCPU);
+  model.codes.clear();
+  run.facts["steps"] = result.steps;
+  run.facts["training_loss"] = result.loss;
+  for (const auto& [name, value] : result.held_out) run.facts["held_out_" + name] = value;
+  run.facts["learned_tokens"] = rows.train.learned_tokens();
+  run.facts["rows"] = rows.train.rows();
+  run.facts["data_sha256"] = rows.train.data_hash;
+  fs::copy_file(run.work / "log.jsonl", run.out / "log.jsonl", fs::copy_options::overwrite_existing);
+}
+
+}  // namespace attar

@@ -1,0 +1,153 @@
+#include "stages/run.h"
+
+#include <ATen/Version.h>
+#include <torch/version.h>
+
+#include <chrono>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/signals.h"
+
+namespace attar {
+
+Json code_versions() { return {{"attar", ATTAR_VERSION}, {"libtorch", TORCH_VERSION}, {"compiler", __VERSION__}}; }
+
+namespace {
+
+/// Runs one stage into place: result under a temporary name, state in a work folder beside it, manifest last.
+void execute(StageRun& run, const std::string& kind, const Json& configuration, const Json& inputs, const fs::path& place) {
+  const auto started = std::chrono::steady_clock::now();
+  run.work = place.parent_path() / ("." + place.filename().string() + ".work");
+  // State of another configuration is of no use; what it belongs to is written down first.
+  const fs::path stamp = run.work / "key";
+  if (fs::exists(run.work) && (!fs::exists(stamp) || read_file(stamp) != run.key)) fs::remove_all(run.work);
+  make_folder(run.work);
+  if (!fs::exists(stamp)) write_file(stamp, run.key);
+  AtomicFolder folder(place);
+  run.out = folder.path();
+  run_stage(kind, run, configuration);
+  Manifest manifest;
+  manifest.kind = kind;
+  manifest.key = run.key;
+  manifest.name = run.id;
+  manifest.configuration = configuration;
+  manifest.inputs = inputs;
+  manifest.facts = run.facts;
+  manifest.seed = run.seed;
+  manifest.code = code_versions();
+  manifest.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  write_manifest(run.out, std::move(manifest));
+  folder.commit();
+  fs::remove_all(run.work);
+}
+
+}  // namespace
+
+Json judge_gates(const Recipe& recipe, const Json& artifacts, bool& passed) {
+  Json out = Json::array();
+  for (const auto& [path, gate] : recipe.gates) {
+    const Json* at = &artifacts;
+    for (size_t begin = 0; begin <= path.size() && at;) {
+      const size_t end = std::min(path.find('.', begin), path.size());
+      const std::string part = path.substr(begin, end - begin);
+      at = at->is_object() && at->contains(part) ? &(*at)[part] : nullptr;
+      begin = end + 1;
+    }
+    if (at && at->is_object()) at = at->contains("value") ? &(*at)["value"] : at->contains("mean") ? &(*at)["mean"] : nullptr;
+    const bool number = at && at->is_number();
+    const double value = number ? at->get<double>() : 0;
+    const bool held = number && (!gate.at_least || value >= *gate.at_least) && (!gate.at_most || value <= *gate.at_most);
+    passed = passed && held;
+    out.push_back({{"path", path}, {"limit", write_fields(gate)}, {"value", number ? Json(value) : Json()}, {"passed", held}});
+  }
+  return out;
+}
+
+RunOutcome run_recipe(const Recipe& recipe, const RunOptions& options) {
+  RunOutcome outcome;
+  outcome.folder = options.out.empty() ? fs::path("runs") / recipe.name : options.out;
+  make_folder(outcome.folder);
+  const FolderLock lock(outcome.folder);
+  remove_leftovers(outcome.folder);
+  write_json(outcome.folder / "recipe.json", recipe.effective);
+  int64_t number = 0;
+  for (const Stage& stage : recipe.stages) {
+    ++number;
+    const fs::path place = outcome.folder / stage.id;
+    if (stage.kind == "evaluate") outcome.report = place;
+    std::string reason;
+    if (stage_state(stage, outcome.folder, reason) == StageState::done) {
+      ++outcome.skipped;
+      log_debug(stage.id + ": done before");
+      continue;
+    }
+    log_info(str("[", number, "/", recipe.stages.size(), "] ", stage.id, " (", stage.kind, "): ", reason));
+    StageRun run;
+    run.id = stage.id;
+    run.label = stage.id;
+    run.seed = recipe.seed;
+    run.key = stage.key;
+    run.task = recipe.task;
+    run.base = recipe.file.parent_path();
+    run.run_folder = outcome.folder;
+    run.device = options.device;
+    run.license = recipe.license;
+    run.base_model = recipe.base_model;
+    run.recipe = &recipe;
+    Json inputs = Json::object();
+    for (const Reference& r : stage.references) {
+      run.inputs[r.key] = r.stage.empty() ? r.path : outcome.folder / r.stage;
+      run.names[r.key] = r.value;
+      inputs[r.key] = {{"name", r.value}, {"key", r.stage.empty() ? "" : recipe.find(r.stage)->key}};
+    }
+    execute(run, stage.kind, stage.effective, inputs, place);
+    ++outcome.ran;
+    stop_if_asked();
+  }
+  if (!outcome.report.empty()) {
+    const Json report = read_json(outcome.report / "report.json");
+    judge_gates(recipe, report.value("artifacts", Json::object()), outcome.gates_passed);
+  }
+  return outcome;
+}
+
+void run_lone_stage(const LoneStage& lone) {
+  // A recipe of one stage: the same checks, keys and resumption as in a run.
+  Json stage = lone.configuration;
+  stage["kind"] = lone.kind;
+  Json root = {{"name", "tool"}, {"seed", lone.seed}, {"stages", {{"result", stage}}}};
+  if (lone.task) root["task"] = fs::absolute(*lone.task).string();
+  const fs::path parent = fs::absolute(lone.out).lexically_normal();
+  make_folder(parent.parent_path().empty() ? fs::path(".") : parent.parent_path());
+  const Recipe recipe = recipe_from_node(from_json(root), fs::current_path() / "command line");
+  const Stage& only = recipe.stages.at(0);
+  StageRun run;
+  run.id = "result";
+  run.label = lone.kind;
+  run.seed = recipe.seed;
+  run.key = only.key;
+  run.task = recipe.task;
+  run.base = fs::current_path();
+  run.device = lone.device;
+  Json inputs = Json::object();
+  for (const Reference& r : only.references) {
+    run.inputs[r.key] = r.path;
+    run.names[r.key] = r.value;
+    inputs[r.key] = {{"name", r.value}};
+  }
+  const fs::path place = parent.filename().empty() ? parent.parent_path() : parent;
+  if (fs::exists(place) && !fs::exists(place / "manifest.json"))
+    check(fs::is_directory(place) && fs::is_empty(place), place.string(), "a new or empty folder, or an artifact to replace", "something else");
+  if (fs::exists(place / "manifest.json")) {
+    try {
+      if (read_manifest(place).key == only.key && verify_manifest(place, true).empty()) return log_info(place.string() + ": done before, nothing to do");
+    } catch (const Error&) {
+      log_warn(place.string() + " holds an artifact that cannot be read; it is made again");
+    }
+  }
+  execute(run, lone.kind, only.effective, inputs, place);
+}
+
+}  // namespace attar

@@ -1,0 +1,43 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "tokenizer/gguf_vocab.h"
+
+namespace attar {
+
+/// "<0x0A>": how SentencePiece spells a byte.
+std::string byte_piece(uint8_t byte);
+
+/// SentencePiece's BPE as GGUF readers do it: join the neighbours whose joined text is the token of the highest score, leftmost first,
+/// until none is left; characters that are no token become their bytes. O(n log n) in the text's length.
+class SpmMerger {
+ public:
+  SpmMerger() = default;
+  /// Keeps views into `tokens`, which must outlive this.
+  SpmMerger(const std::vector<std::string>& tokens, const std::vector<float>& scores, int32_t unk);
+  /// Ids of text whose spaces are already escaped, appended to `out`.
+  void encode(std::string_view escaped, std::vector<int32_t>& out) const;
+  int32_t find(std::string_view text) const;  ///< token of that text or -1
+
+ private:
+  std::unordered_map<std::string_view, int32_t> ids_;
+  const std::vector<float>* scores_ = nullptr;
+  size_t longest_ = 0;
+  std::vector<int32_t> bytes_;  ///< token of each byte
+};
+
+/// A GGUF vocabulary of model "llama".
+std::shared_ptr<const Tokenizer> spm_tokenizer(GgufVocabulary vocabulary, const std::string& name);
+
+/// SHA-256 over pieces, scores, types and the prefix flag, padding at the end left out: the same for a .model file and the GGUF made from it.
+std::string spm_fingerprint(const GgufVocabulary& vocabulary);
+
+/// Adds why a GGUF reader's ids can differ from SentencePiece's BPE for this vocabulary.
+void spm_deviations(const GgufVocabulary& vocabulary, std::vector<std::string>& deviations);
+
+}  // namespace attar

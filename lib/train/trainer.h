@@ -1,0 +1,57 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "data/source.h"
+#include "dist/process_group.h"
+#include "spec/configs.h"
+
+namespace attar {
+
+/// A tensor that training changes.
+struct TrainParameter {
+  std::string name;
+  at::Tensor tensor;
+  bool decay = true;  ///< weight decay applies
+};
+
+/// What a loss function gives for one batch: a differentiable sum over `tokens` valid tokens, and named sums for the log.
+struct StepLoss {
+  at::Tensor sum;
+  double tokens = 0;
+  std::vector<std::pair<std::string, double>> sums;
+};
+using LossFunction = std::function<StepLoss(const Batch&)>;
+
+struct TrainerOptions {
+  TrainConfig config;
+  std::string label = "training";
+  fs::path folder;          ///< snapshot.safetensors and log.jsonl live here; kept for resumption
+  std::string fingerprint;  ///< of everything that decides the result; a snapshot of another run is not used
+  /// Named numbers on held-out data ("loss" is used to choose the best); may be empty.
+  std::function<std::vector<std::pair<std::string, double>>()> evaluate;
+  /// After every optimizer step (masks are applied again here).
+  std::function<void(int64_t step)> after_step;
+};
+
+struct TrainResult {
+  int64_t steps = 0;
+  double tokens = 0, seconds = 0;   ///< of this process
+  double loss = 0;                  ///< mean per token over the last tenth of the steps
+  std::vector<std::pair<std::string, double>> held_out;  ///< the last evaluation
+  int64_t best_step = 0;
+};
+
+/// Learning rate of step `step` (0-based) as a share of the highest.
+double schedule_factor(const TrainConfig& config, int64_t step);
+
+/// AdamW over any loss: gradient sums are divided by the valid tokens of all accumulation steps and ranks, clipped, applied.
+/// Parameters are changed in place. Killed anywhere and run again with the same options, it ends with the same bits.
+/// A loss that is not finite: Error naming the step; the last good snapshot stays.
+TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& loss, Source& source, ProcessGroup& group, const TrainerOptions& options);
+
+}  // namespace attar

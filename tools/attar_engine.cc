@@ -1,0 +1,27 @@
+// Every tool that computes with LibTorch, in one program. People call it through attar.
+#include "base/signals.h"
+#include "device/device.h"
+#include "engine_tools.h"
+
+int main(int argc, char** argv) {
+  using namespace attar;
+  std::map<std::string, Tool> tools = {
+      {"run", tool_run},
+      {"doctor", tool_doctor},
+      {"eval", tool_eval},
+      {"logits", tool_logits},
+      {"generate", tool_generate},
+      {"bench generate", tool_bench_generate},
+      {"bench train", tool_bench_train},
+      {"verify", tool_verify_against},
+  };
+  for (const char* kind : {"capture", "distill", "prune", "quantize", "export"})
+    tools[kind] = [kind](const Words& words) { return tool_stage(kind, words); };
+  for (auto& [name, tool] : tools)
+    tool = [inner = tool](const Words& words) {
+      catch_signals();
+      set_up_machine(words.integer("threads"));
+      return inner(words);
+    };
+  return run_tool(tools, argc, argv);
+}

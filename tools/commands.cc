@@ -1,0 +1,110 @@
+// The table of tools. Options of stage tools come from the stages' configuration structs; short names beside the dotted ones are the contract's.
+#include "command.h"
+#include "spec/configs.h"
+
+namespace attar {
+namespace {
+
+std::vector<Flag> common() {
+  return {{"device", "cpu, cuda, cuda:N or auto", "auto", ""},
+          {"threads", "threads to compute with; 0: as many as cores", "0", ""},
+          {"seed", "of every random choice", "0", ""},
+          {"log-level", "debug, info, warn or error", "info", ""},
+          {"help", "this text", "", "", true}};
+}
+
+Flag flag(std::string name, std::string help, std::string fallback = "") { return {std::move(name), std::move(help), std::move(fallback), ""}; }
+Flag needed(std::string name, std::string help) { Flag f = flag(std::move(name), std::move(help)); f.required = true; return f; }
+Flag toggle(std::string name, std::string help) { Flag f = flag(std::move(name), std::move(help)); f.is_switch = true; return f; }
+Flag word(std::string name, std::string help, bool many = false) {
+  Flag f = flag(std::move(name), std::move(help));
+  f.positional = true, f.many = many, f.required = !many;
+  return f;
+}
+
+Command command(std::string name, std::string synopsis, std::string summary, bool engine, std::vector<Flag> flags) {
+  for (Flag& f : common()) flags.push_back(std::move(f));
+  return {std::move(name), std::move(summary), std::move(synopsis), engine, std::move(flags)};
+}
+
+/// A tool that runs one stage: every key of its configuration is an option, some under a short name.
+template <HasFields Config>
+Command stage_tool(std::string name, std::string synopsis, std::string summary, const std::map<std::string, std::string>& short_names,
+                   const std::vector<std::string>& required) {
+  std::vector<Flag> flags;
+  for (const FieldInfo& info : list_fields<Config>()) {
+    const auto found = short_names.find(info.name);
+    Flag f{found == short_names.end() ? info.name : found->second, info.help, info.fallback, info.name};
+    f.is_switch = info.type == "boolean" && info.fallback == "false";
+    f.many = info.type == "list";
+    f.required = std::find(required.begin(), required.end(), f.name) != required.end();
+    flags.push_back(std::move(f));
+  }
+  flags.push_back(flag("task", "task file whose training rows and template are the data"));
+  flags.push_back(needed("out", name == "export" ? "file (gguf) or folder (onnx, hf) to write" : "folder for the result"));
+  return command(std::move(name), std::move(synopsis), std::move(summary), true, std::move(flags));
+}
+
+std::vector<Command> table() {
+  const Flag json = toggle("json", "one JSON object on standard output");
+  std::vector<Command> all;
+  all.push_back(command("run", "attar run RECIPE [key=value ...] [--out DIR]", "runs every stage of a recipe that is not done, then the gates", true,
+                        {[] { Flag f = word("recipe", "recipe file"); f.required = false; return f; }(),
+                         word("overrides", "key=value: dotted path into the recipe and a YAML value", true), flag("out", "folder of the run; runs/<name> if absent"),
+                         toggle("schema", "print the recipe's JSON Schema instead")}));
+  all.push_back(command("plan", "attar plan RECIPE [key=value ...] [--out DIR] [--json]", "says what run would do, and what it would take", false,
+                        {word("recipe", "recipe file"), word("overrides", "key=value", true), flag("out", "folder of the run; runs/<name> if absent"), json}));
+  all.push_back(command("init", "attar init DIR --from FILE.csv|FILE.jsonl", "a task file and a recipe to start from", false,
+                        {word("dir", "folder to make"), needed("from", "examples, .csv or .jsonl"), flag("text", "field of the input; guessed if absent"),
+                         flag("label", "field of the right answer; guessed if absent")}));
+  all.push_back(command("doctor", "attar doctor [--json]", "what this machine has, what is missing, how fast it is", true, {json}));
+  all.push_back(command("tokenizer train", "attar tokenizer train --data F --vocab-size N --model bpe|unigram --out DIR", "trains a SentencePiece tokenizer", false,
+                        {needed("data", "text: .txt, .jsonl, .csv, .zst of them, or a folder"), needed("vocab-size", "number of tokens"), flag("model", "bpe or unigram", "bpe"),
+                         flag("text", "field that holds the text", "text"), needed("out", "folder for tokenizer.model")}));
+  all.push_back(command("tokenizer inspect", "attar tokenizer inspect T [--json]", "what a tokenizer is", false, {word("tokenizer", "folder or file"), json}));
+  all.push_back(command("tokenize", "attar tokenize --tokenizer T [--input FILE] [--whole] [--specials] [--decode]", "text to ids, a JSON array a line, or back", false,
+                        {needed("tokenizer", "folder, tokenizer.json, tokenizer.model or .gguf"), flag("input", "file; standard input if absent"),
+                         toggle("whole", "the input is one text"), toggle("specials", "read special tokens' text as those tokens, add BOS/EOS as the model does"),
+                         toggle("decode", "ids to text")}));
+  all.push_back(stage_tool<CaptureConfig>("capture", "attar capture --teacher M --data F --codec sampled|top_k|full --out DIR", "a teacher's logits into a cache",
+                                          {{"data.path", "data"}, {"tokens", "tokenizer"}, {"codec.kind", "codec"}, {"codec.samples", "samples"}, {"codec.k", "k"},
+                                           {"data.seq", "seq"}}, {"teacher"}));
+  all.push_back(stage_tool<DistillConfig>("distill", "attar distill --model M [--teacher M|CACHE] --data F --out DIR", "trains a student",
+                                          {{"data.path", "data"}, {"tokens", "tokenizer"}, {"data.seq", "seq"}, {"train.steps", "steps"}, {"train.lr", "lr"}, {"train.batch", "batch"}}, {"model"}));
+  all.push_back(stage_tool<PruneConfig>("prune", "attar prune --model M --ffn 0.5 --data F --out DIR", "removes what matters least",
+                                        {{"data.path", "data"}, {"data.seq", "seq"}}, {"model"}));
+  all.push_back(stage_tool<QuantConfig>("quantize", "attar quantize --model M --scheme q4_0 [--method qat --data F] --out DIR", "puts weights on the grid of the file",
+                                        {{"data.path", "data"}, {"data.seq", "seq"}, {"train.steps", "steps"}, {"train.lr", "lr"}, {"train.batch", "batch"}}, {"model"}));
+  all.push_back(stage_tool<ExportConfig>("export", "attar export --model M --format gguf|onnx|hf [--type T] --out PATH", "writes GGUF, ONNX or a folder, and proves it",
+                                         {{"tensor_type", "tensor-type"}, {"allow_deviation", "allow-deviation"}}, {"model", "format"}));
+  all.push_back(command("eval", "attar eval --model M [--base B] [--text FILE] [--task FILE] [--ctx 512] [--json]", "perplexity, KL, agreement, a task's metrics", true,
+                        {needed("model", "model to judge"), flag("base", "model to compare with"), flag("text", "text to read"), flag("task", "task file"),
+                         flag("ctx", "tokens a chunk; the second half is scored", "512"), flag("text-tokens", "only the first so many tokens; 0: all", "0"),
+                         flag("task-rows", "only the first so many test rows; 0: all", "0"), toggle("latency", "measure tokens/s too"), json}));
+  all.push_back(command("logits", "attar logits --model M --ids FILE --out FILE.npy", "float32 logits of given ids, for comparison", true,
+                        {needed("model", "model"), needed("ids", "JSON array of arrays of ids"), needed("out", ".npy to write: (sum of lengths, V)"),
+                         toggle("stepwise", "token by token through the KV cache")}));
+  all.push_back(command("generate", "attar generate --model M --prompt TEXT [--max-tokens N] [--temperature 0] [--ids]", "text, for a look", true,
+                        {needed("model", "model"), flag("prompt", "text to go on from; empty: BOS"), flag("max-tokens", "most new tokens", "128"),
+                         flag("temperature", "0: always the likeliest", "0"), toggle("ids", "print token ids"), toggle("ignore-eos", "do not stop at the end token")}));
+  all.push_back(command("bench generate", "attar bench generate --model M [--json]", "time to first token, tokens/s, memory", true,
+                        {needed("model", "model"), flag("prompt-tokens", "tokens read", "64"), flag("max-tokens", "tokens written", "64"), flag("repeats", "measured runs", "5"), json}));
+  all.push_back(command("bench train", "attar bench train --student M [--teacher M | --cache C] --batch B --seq T [--steps N] [--json]", "real distillation steps on random ids", true,
+                        {needed("student", "model folder or configs/models/*.yaml"), flag("teacher", "live teacher"), flag("cache", "cache of a teacher's logits"), flag("batch", "rows", "16"),
+                         flag("seq", "tokens a row", "256"), flag("steps", "measured steps", "20"), flag("vocab", "vocabulary, for a student from a YAML file", "4096"), json}));
+  all.push_back(command("report", "attar report RUN_DIR", "report.html, report.md and report.json from what the stages recorded", false, {word("run", "folder of a run")}));
+  all.push_back(command("inspect", "attar inspect PATH [--json]", "what a file or folder is", false, {word("path", "file or folder"), json}));
+  all.push_back(command("verify", "attar verify PATH [--against M]", "whether it is whole, matches its manifest, equals a model", false,
+                        {word("path", "file or folder"), flag("against", "model it must equal, element for element")}));
+  all.push_back(command("clean", "attar clean RUN_DIR", "removes snapshots and intermediate artifacts", false, {word("run", "folder of a run"), toggle("dry-run", "only say what would go")}));
+  return all;
+}
+
+}  // namespace
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> all = table();
+  return all;
+}
+
+}  // namespace attar
