@@ -46,7 +46,8 @@ class AtomicFile {
   /// Writes at an offset already passed (to fill in a header); the position for write() stays at the end.
   void write_at(uint64_t offset, const void* data, size_t size);
   uint64_t position() const { return position_; }
-  const fs::path& temporary() const { return temporary_; }
+  const fs::path& temporary() const { return temporary_; }  ///< locked (flock) while this lives: HDF5 would refuse to open it
+  const fs::path& place() const { return place_; }
   void commit();
 
  private:

@@ -10,6 +10,7 @@
 #include <sstream>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "base/files.h"
@@ -24,7 +25,7 @@ constexpr size_t kDeepestYaml = 100;
 /// Builds Nodes from the parser's events, refusing what would make a recipe mean something else than it seems to.
 class StrictYamlBuilder : public YAML::EventHandler {
  public:
-  StrictYamlBuilder(const std::string& file, Node& root) : file_(file), root_(root) {}
+  StrictYamlBuilder(std::string_view text, const std::string& file, Node& root) : text_(text), file_(file), root_(root) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (++documents_ > 1) refuse(mark, "one document", "a second one");
@@ -34,7 +35,14 @@ class StrictYamlBuilder : public YAML::EventHandler {
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     refuse_anchor(mark, anchor);
     if (expects_key()) refuse(mark, "text as a key", "nothing, or null without quotes");
-    place(at(mark, Node::Kind::null));
+    Node node = at(mark, Node::Kind::null);
+    if (!frames_.empty() && frames_.back().has_key) {
+      // The parser's mark of a value left out is that of whatever follows.
+      const Frame& frame = frames_.back();
+      node.line = frame.lines.at(frame.node->entries.back().first);
+      if (frame.block && line_of_text(node.line).find_first_of(":?") == std::string_view::npos) refuse(mark, "a ':' after every key", "none");
+    }
+    place(std::move(node));
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { refuse(mark, "values written out", "an alias (*)"); }
   void OnAnchor(const YAML::Mark& mark, const std::string& name) override { refuse(mark, "values written out", "an anchor (&" + name + ")"); }
@@ -50,18 +58,19 @@ class StrictYamlBuilder : public YAML::EventHandler {
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
     read_tag(mark, tag, "tag:yaml.org,2002:seq");
-    open(mark, anchor, Node::Kind::list);
+    open(mark, anchor, Node::Kind::list, false);
   }
   void OnSequenceEnd() override { frames_.pop_back(); }
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value style) override {
     read_tag(mark, tag, "tag:yaml.org,2002:map");
-    open(mark, anchor, Node::Kind::map);
+    open(mark, anchor, Node::Kind::map, style == YAML::EmitterStyle::Block);
   }
   void OnMapEnd() override { frames_.pop_back(); }
 
  private:
   struct Frame {
     Node* node;
+    bool block = false;  ///< a map written on lines of its own, not in braces
     bool has_key = false;
     std::unordered_map<std::string, int> lines;  ///< of the keys so far
   };
@@ -109,25 +118,33 @@ class StrictYamlBuilder : public YAML::EventHandler {
     frame.node->entries.back().second = std::move(node);
     return &frame.node->entries.back().second;
   }
-  void open(const YAML::Mark& mark, YAML::anchor_t anchor, Node::Kind kind) {
+  void open(const YAML::Mark& mark, YAML::anchor_t anchor, Node::Kind kind, bool block) {
     refuse_anchor(mark, anchor);
-    if (expects_key()) refuse(mark, "text as a key", kind == Node::Kind::map ? "a map" : "a list");
+    if (expects_key()) refuse(mark, "text as a key", kind == Node::Kind::map ? "a map, or a '{' never closed" : "a list, or a '[' never closed");
     if (frames_.size() >= kDeepestYaml) refuse(mark, "nesting of at most " + std::to_string(kDeepestYaml), "deeper");
     Node* node = place(at(mark, kind));
-    frames_.push_back({node, false, {}});
+    frames_.push_back({node, block, false, {}});
   }
 
+  /// One line of the source, counted from 1.
+  std::string_view line_of_text(int line) {
+    if (line_starts_.empty()) {
+      line_starts_.push_back(0);
+      for (size_t i = 0; i < text_.size(); ++i)
+        if (text_[i] == '\n') line_starts_.push_back(i + 1);
+    }
+    if (line < 1 || static_cast<size_t>(line) > line_starts_.size()) return {};
+    const size_t begin = line_starts_[static_cast<size_t>(line) - 1];
+    return text_.substr(begin, text_.find('\n', begin) - begin);
+  }
+
+  std::string_view text_;
+  std::vector<size_t> line_starts_;  ///< of the text, found when first needed
   const std::string& file_;
   Node& root_;
   std::vector<Frame> frames_;
   int documents_ = 0;
 };
-
-void set_file(Node& node, const std::string& file) {
-  node.file = file;
-  for (Node& item : node.items) set_file(item, file);
-  for (auto& [key, item] : node.entries) set_file(item, file);
-}
 
 /// A command line has no lines.
 void clear_places(Node& node) {
@@ -166,10 +183,12 @@ Node parse_yaml(std::string_view text, const std::string& name) {
   }
   Node root;
   root.file = name;
+  // At the end of a file that ends its last line, the parser takes an open quote for closed; a comment without line end shows it.
+  const std::string_view guard = text.ends_with('\n') ? "# end" : "";
   try {
-    std::istringstream input{std::string(text)};
+    std::istringstream input{std::string(text) + std::string(guard)};
     YAML::Parser parser(input);
-    StrictYamlBuilder builder(name, root);
+    StrictYamlBuilder builder(text, name, root);
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const YAML::Exception& problem) {
@@ -180,15 +199,9 @@ Node parse_yaml(std::string_view text, const std::string& name) {
 }
 
 Node read_yaml(const std::filesystem::path& file) {
-  constexpr uint64_t kLargestYaml = uint64_t{64} << 20;
+  constexpr uint64_t kLargestYaml = uint64_t{16} << 20;
   const std::string text = read_file(file, kLargestYaml);
-  if (file.extension() == ".json") {
-    // JSON's own rules: escaped surrogate pairs and tabs are not what a YAML parser takes.
-    Node root = from_json(parse_json(text, file.string()));
-    set_file(root, file.string());
-    return root;
-  }
-  return parse_yaml(text, file.string());
+  return file.extension() == ".json" ? parse_json_nodes(text, file.string()) : parse_yaml(text, file.string());
 }
 
 void set_override(Node& root, const std::string& assignment) {

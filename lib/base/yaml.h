@@ -34,6 +34,9 @@ struct Node {
 };
 
 Node parse_yaml(std::string_view text, const std::string& name);
+/// JSON by JSON's own rules (a YAML parser refuses its tabs and escaped surrogate pairs).
+Node parse_json_nodes(std::string_view text, const std::string& name);
+/// A file named *.json is read as JSON, any other as YAML.
 Node read_yaml(const std::filesystem::path& file);
 
 /// Sets a dotted path ("stages.student.train.steps") to a YAML value, making maps on the way. Items of lists by number.

@@ -104,6 +104,21 @@ RenderedDocument render_document(const Document& document, const Tokenizer& toke
   return out;
 }
 
+std::vector<int32_t> prompt_ids(const std::string& prompt, const Tokenizer& tokenizer) {
+  Document document;
+  if (!prompt.empty()) document.pieces.push_back({prompt, false});
+  std::vector<int32_t> ids = render_document(document, tokenizer).ids;
+  if (tokenizer.eos()) ids.pop_back();
+  return ids;
+}
+
+std::vector<int32_t> answer_ids(const std::string& answer, const Tokenizer& tokenizer) {
+  Document document;
+  document.pieces.push_back({answer, true});
+  const RenderedDocument rendered = render_document(document, tokenizer);
+  return {rendered.ids.begin() + rendered.bos, rendered.ids.end()};
+}
+
 bool shorten_prompt(RenderedDocument& rendered, int64_t length) {
   const int64_t excess = static_cast<int64_t>(rendered.ids.size()) - length;
   if (excess <= 0) return true;

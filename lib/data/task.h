@@ -37,6 +37,9 @@ struct RenderedDocument {
 };
 /// BOS (if the tokenizer adds one), each piece encoded alone, EOS (learned, if there is one).
 RenderedDocument render_document(const Document& document, const Tokenizer& tokenizer);
+/// The two halves of an example as render_document writes them: BOS and prompt; answer and EOS.
+std::vector<int32_t> prompt_ids(const std::string& prompt, const Tokenizer& tokenizer);
+std::vector<int32_t> answer_ids(const std::string& answer, const Tokenizer& tokenizer);
 /// Drops ids after BOS until `length` are left, from the prompt only; false if that is not enough.
 bool shorten_prompt(RenderedDocument& rendered, int64_t length);
 

@@ -263,13 +263,14 @@ void SafetensorsFile::release(const std::string& name) const {
 
 SafetensorsFolder::SafetensorsFolder(const fs::path& folder) {
   const fs::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
-  if (fs::exists(single)) {
+  std::error_code problem;  // what cannot be asked about fails with its reason when it is opened
+  if (fs::exists(single, problem) || problem) {
     files_.push_back(std::make_unique<SafetensorsFile>(single));
     tensors_ = files_[0]->tensors();
     for (const auto& [name, entry] : tensors_) file_of_[name] = 0;
     return;
   }
-  if (!fs::exists(index))
+  if (!fs::exists(index, problem) && !problem)
     fail(folder.string(), "model.safetensors or model.safetensors.index.json", "neither", "is this a Hugging Face model folder?");
   std::map<std::string, std::string> weight_map;
   const std::string text = read_file(index, kSafetensorsHeaderLimit);

@@ -153,7 +153,8 @@ void write_shard(const fs::path& path, const std::map<std::string, ShardArray>& 
   const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, where);
   hdf5_done(H5Pset_fapl_core(access, size_t{1} << 20, false), where);
   hdf5_done(H5Pset_file_locking(access, false, true), where);
-  hdf5_done(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), where);
+  // The oldest format: newer ones checksum the superblock, and H5Fget_file_image clears a flag in it without a new checksum.
+  hdf5_done(H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18), where);
   const Hdf5Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose, where);
   hdf5_done(H5Pset_obj_track_times(creation, false), where);
   std::vector<uint8_t> image;
@@ -175,8 +176,9 @@ void write_shard(const fs::path& path, const std::map<std::string, ShardArray>& 
 std::map<std::string, ShardArray> read_shard(const fs::path& path, const std::string& sha256) {
   const std::string where = path.string();
   // libhdf5 itself can crash on a damaged file, so it sees only bytes that are known to be the ones written.
-  if (!fs::exists(path)) fail(where, "a shard", "nothing", "was the cache written to its end?");
-  const uint64_t file_size = fs::file_size(path);
+  std::error_code problem;
+  const uint64_t file_size = fs::file_size(path, problem);
+  if (problem) fail(where, "a readable shard", problem.message(), "was the cache written to its end?");
   const std::string found = sha256_file_now(path);
   if (found != sha256) fail(where + ": SHA-256", shown(sha256), found, "the shard is damaged, cut short or another one: capture it again");
   const std::lock_guard guard(hdf5_mutex());

@@ -17,17 +17,12 @@ constexpr size_t kTextBuffer = size_t{1} << 18;
 
 bool is_zstd(const fs::path& path) { return path.extension() == ".zst"; }
 
-struct FileCloser {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-struct ZstdCloser {
-  void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
-};
+}  // namespace
 
-// Bytes of a plain or zstd file, piece by piece.
-class TextSource {
+// Bytes of a plain or zstd file, piece by piece. Named, because LineReader::State has one.
+class PlainOrZstdFile {
  public:
-  explicit TextSource(const fs::path& path) : name_(path.string()) {
+  explicit PlainOrZstdFile(const fs::path& path) : name_(path.string()) {
     std::error_code ignored;
     if (fs::is_directory(path, ignored)) fail(name_, "a file", "a folder");
     file_.reset(std::fopen(path.c_str(), "rb"));
@@ -64,6 +59,12 @@ class TextSource {
     if (got == 0 && std::ferror(file_.get())) fail(name_, "a readable file", std::strerror(errno));
     return got;
   }
+  struct FileCloser {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  struct ZstdCloser {
+    void operator()(ZSTD_DStream* stream) const { ZSTD_freeDStream(stream); }
+  };
   std::string name_;
   std::unique_ptr<std::FILE, FileCloser> file_;
   std::unique_ptr<ZSTD_DStream, ZstdCloser> stream_;
@@ -72,11 +73,9 @@ class TextSource {
   size_t frame_left_ = 1;  // an empty file holds no frame, which is as wrong as half a frame
 };
 
-}  // namespace
-
 struct LineReader::State {
   explicit State(const fs::path& path) : source(path), buffer(kTextBuffer) {}
-  TextSource source;
+  PlainOrZstdFile source;
   std::vector<char> buffer;
   size_t begin = 0, end = 0;
   int64_t number = 0;
@@ -117,7 +116,7 @@ bool LineReader::next(std::string& line) {
 }
 
 std::string read_text(const fs::path& path) {
-  TextSource source(path);
+  PlainOrZstdFile source(path);
   std::vector<char> buffer(kTextBuffer);
   std::string out;
   while (const size_t got = source.read(buffer.data(), buffer.size())) {

@@ -4,12 +4,11 @@
 
 #include "kernels/blocks_encode.h"
 #include "kernels/blocks_fit.h"
+#include "kernels/blocks_k.h"
 #include "kernels/blocks_search.h"
 
 namespace attar {
 namespace {
-
-constexpr AffineTrials kImportanceTrials32{-0.9f, 0.05f, 36, false};
 
 void encode_iq4_nl(const float* x, const float* importance, uint8_t* out) {
   float mean = 0, weight[32];
@@ -37,7 +36,7 @@ void encode_searched_32(GgmlType type, const float* x, const float* importance, 
   } else {
     const bool four = type == GgmlType::q4_1;
     float minimum = 0;
-    store_half(out, search_affine(32, four ? 15 : 31, x, weight, kImportanceTrials32, codes, &minimum));
+    store_half(out, search_affine(32, four ? 15 : 31, x, weight, affine_trials(type, true), codes, &minimum));
     store_half(out + 2, -minimum);
     pack_nibbles(codes, four ? out + 4 : out + 8, four ? nullptr : out + 4);
   }

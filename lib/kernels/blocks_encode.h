@@ -15,6 +15,10 @@ struct BlockRun {
   int64_t blocks;
 };
 
+using RunEncoder = void (*)(const BlockRun&);
+/// quantize_rows by a given encoder.
+void quantize_rows_by(RunEncoder encoder, GgmlType type, const float* src, uint8_t* dst, int64_t rows, int64_t columns, const float* importance);
+
 /// The specification: every block by itself.
 void encode_run_plain(const BlockRun& run);
 void decode_run_plain(GgmlType type, const uint8_t* in, float* out, int64_t blocks);
@@ -22,6 +26,9 @@ void decode_run_plain(GgmlType type, const uint8_t* in, float* out, int64_t bloc
 /// One block of the types whose codes are searched. Defined in blocks_32.cc and blocks_k.cc.
 void encode_searched_32(GgmlType type, const float* x, const float* importance, float row_mean_square, uint8_t* out);
 void encode_k(GgmlType type, const float* x, const float* importance, uint8_t* out);
+
+/// Bits of the largest magnitude of x (n): above 0x7f7fffff where one is not finite.
+uint32_t largest_bits(const float* x, int64_t n);
 
 /// Vectorised twins: encode the run and return true, or return false where they have nothing better (wrong CPU, other types).
 bool encode_run_avx512(const BlockRun& run);

@@ -100,13 +100,6 @@ void sub_block_weights(GgmlType type, const float* x, const float* importance, f
   }
 }
 
-AffineTrials affine_trials(GgmlType type, bool importance) {
-  if (importance) return {-0.9f, 0.05f, 36, false};
-  if (type == GgmlType::q2_k) return {-0.5f, 0.1f, 15, true};
-  if (type == GgmlType::q4_k) return {-1.0f, 0.1f, 20, false};
-  return {-0.5f, 0.1f, 15, false};
-}
-
 }  // namespace
 
 bool write_scales(GgmlType type, const SearchedBlock& found, bool importance, uint8_t* out, SubGrid* grid) {
@@ -129,7 +122,7 @@ void write_codes(GgmlType type, const uint8_t* codes, uint8_t* out) {
 }
 
 void encode_k(GgmlType type, const float* x, const float* importance, uint8_t* out) {
-  const KShape shape = k_shape(type);
+  const CodeShape shape = code_shape(type);
   const int width = shape.width, count = 256 / width, top = shape.highest;
   const float block_sum = importance ? sum_of_squares(x, 256) : 0;
   SearchedBlock found;

@@ -87,18 +87,29 @@ bool write_scales(GgmlType type, const SearchedBlock& found, bool importance, ui
 /// Writes the codes beside them.
 void write_codes(GgmlType type, const uint8_t* codes, uint8_t* out);
 
-/// Weights of a K type's sub-block and its lowest and highest code (as stored).
-struct KShape {
+/// Values that share a scale, and the lowest and highest code as a number; lowest 0 where there is a minimum too.
+struct CodeShape {
   int width, lowest, highest;
 };
-ATTAR_HOST_DEVICE inline KShape k_shape(GgmlType type) {
+ATTAR_HOST_DEVICE inline CodeShape code_shape(GgmlType type) {
   switch (type) {
+    case GgmlType::q4_0: return {32, -8, 7};
+    case GgmlType::q5_0: return {32, -16, 15};
+    case GgmlType::q4_1: return {32, 0, 15};
+    case GgmlType::q5_1: return {32, 0, 31};
     case GgmlType::q2_k: return {16, 0, 3};
     case GgmlType::q3_k: return {16, -4, 3};
     case GgmlType::q4_k: return {32, 0, 15};
     case GgmlType::q5_k: return {32, 0, 31};
     default: return {16, -32, 31};
   }
+}
+
+ATTAR_HOST_DEVICE inline AffineTrials affine_trials(GgmlType type, bool importance) {
+  if (importance) return {-0.9f, 0.05f, 36, false};
+  if (type == GgmlType::q2_k) return {-0.5f, 0.1f, 15, true};
+  if (type == GgmlType::q4_k) return {-1.0f, 0.1f, 20, false};
+  return {-0.5f, 0.1f, 15, false};
 }
 
 }  // namespace attar

@@ -17,7 +17,6 @@ namespace {
 constexpr int64_t kPiece = 4096;             // weights per piece of work: 16 KiB, a whole number of every type's blocks
 constexpr float kNoOverflowBelow = 16384;    // no type's scale reaches fp16's end when all magnitudes are below
 constexpr float kOverflowAbove = 1e9f;       // every fp16 scale overflows, and squares come near fp32's own end
-using RunEncoder = void (*)(const BlockRun&);
 
 /// Where the fp16 scales of a block lie.
 struct ScalePlaces {
@@ -39,13 +38,6 @@ ScalePlaces scale_places(GgmlType type) {
 
 bool has_row_mean(GgmlType type) {
   return type == GgmlType::q4_0 || type == GgmlType::q4_1 || type == GgmlType::q5_0 || type == GgmlType::q5_1;
-}
-
-/// Bits of the largest magnitude: above 0x7f7fffff where one is not finite.
-uint32_t largest_bits(const float* x, int64_t n) {
-  uint32_t largest = 0;
-  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, fp32_bits(x[i]) & 0x7fffffffu);
-  return largest;
 }
 
 /// Added one after the other, as ggml adds them.
@@ -88,7 +80,40 @@ void check_importance(const float* importance, int64_t columns) {
       fail(str("importance of column ", i), "a finite number not below zero", str(importance[i]));
 }
 
-void encode_rows(GgmlType type, const float* src, uint8_t* dst, int64_t rows, int64_t columns, const float* importance, RunEncoder encoder) {
+void encode_run_fastest(const BlockRun& run) {
+  if (!encode_run_avx512(run) && !encode_run_avx2(run)) encode_run_plain(run);
+}
+
+template <class Decoder>
+void decode_rows(GgmlType type, const uint8_t* src, float* dst, int64_t rows, int64_t columns, Decoder decoder) {
+  const GgmlTypeInfo& info = ggml_type_info(type);
+  check(quantizable(type), "type of weights", "f32, f16, bf16 or a type of blocks", info.name);
+  check(rows >= 0, "rows to dequantize", "a count", std::to_string(rows));
+  ggml_row_bytes(type, columns);
+  // Rows hold whole blocks and no padding, so that the rows are one run.
+  const int64_t total = rows * columns, pieces = (total + kPiece - 1) / kPiece;
+#pragma omp parallel for schedule(static)
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const int64_t first = piece * kPiece, n = std::min(kPiece, total - first);
+    decoder(type, src + first / info.block * info.bytes, dst + first, n / info.block);
+  }
+}
+
+}  // namespace
+
+bool quantizable(GgmlType type) {
+  return type == GgmlType::f32 || type == GgmlType::f16 || type == GgmlType::bf16 || ggml_type_info(type).quantized;
+}
+
+bool uses_importance(GgmlType type) {
+  switch (type) {
+    case GgmlType::q4_0: case GgmlType::q4_1: case GgmlType::q5_0: case GgmlType::q5_1: case GgmlType::iq4_nl:
+    case GgmlType::q2_k: case GgmlType::q3_k: case GgmlType::q4_k: case GgmlType::q5_k: case GgmlType::q6_k: return true;
+    default: return false;
+  }
+}
+
+void quantize_rows_by(RunEncoder encoder, GgmlType type, const float* src, uint8_t* dst, int64_t rows, int64_t columns, const float* importance) {
   const GgmlTypeInfo& info = ggml_type_info(type);
   check(quantizable(type), "type of weights", "f32, f16, bf16 or a type of blocks", info.name);
   check(rows >= 0, "rows to quantize", "a count", std::to_string(rows));
@@ -133,45 +158,12 @@ void encode_rows(GgmlType type, const float* src, uint8_t* dst, int64_t rows, in
   fail_at(type, *peak, row, first + (peak - block), "");
 }
 
-void encode_run_fastest(const BlockRun& run) {
-  if (!encode_run_avx512(run) && !encode_run_avx2(run)) encode_run_plain(run);
-}
-
-template <class Decoder>
-void decode_rows(GgmlType type, const uint8_t* src, float* dst, int64_t rows, int64_t columns, Decoder decoder) {
-  const GgmlTypeInfo& info = ggml_type_info(type);
-  check(quantizable(type), "type of weights", "f32, f16, bf16 or a type of blocks", info.name);
-  check(rows >= 0, "rows to dequantize", "a count", std::to_string(rows));
-  ggml_row_bytes(type, columns);
-  // Rows hold whole blocks and no padding, so that the rows are one run.
-  const int64_t total = rows * columns, pieces = (total + kPiece - 1) / kPiece;
-#pragma omp parallel for schedule(static)
-  for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t first = piece * kPiece, n = std::min(kPiece, total - first);
-    decoder(type, src + first / info.block * info.bytes, dst + first, n / info.block);
-  }
-}
-
-}  // namespace
-
-bool quantizable(GgmlType type) {
-  return type == GgmlType::f32 || type == GgmlType::f16 || type == GgmlType::bf16 || ggml_type_info(type).quantized;
-}
-
-bool uses_importance(GgmlType type) {
-  switch (type) {
-    case GgmlType::q4_0: case GgmlType::q4_1: case GgmlType::q5_0: case GgmlType::q5_1: case GgmlType::iq4_nl:
-    case GgmlType::q2_k: case GgmlType::q3_k: case GgmlType::q4_k: case GgmlType::q5_k: case GgmlType::q6_k: return true;
-    default: return false;
-  }
-}
-
 void quantize_rows(GgmlType type, const float* src, uint8_t* dst, int64_t rows, int64_t columns, const float* importance) {
-  encode_rows(type, src, dst, rows, columns, importance, encode_run_fastest);
+  quantize_rows_by(encode_run_fastest, type, src, dst, rows, columns, importance);
 }
 
 void quantize_rows_plain(GgmlType type, const float* src, uint8_t* dst, int64_t rows, int64_t columns, const float* importance) {
-  encode_rows(type, src, dst, rows, columns, importance, encode_run_plain);
+  quantize_rows_by(encode_run_plain, type, src, dst, rows, columns, importance);
 }
 
 void dequantize_rows(GgmlType type, const uint8_t* src, float* dst, int64_t rows, int64_t columns) {

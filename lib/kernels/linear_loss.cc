@@ -8,23 +8,23 @@
 namespace attar {
 namespace {
 
-std::string shape_of(const at::Tensor& tensor) {
+std::string loss_shape(const at::Tensor& tensor) {
   if (!tensor.defined()) return "nothing";
   std::string text = "(";
   for (int64_t i = 0; i < tensor.dim(); ++i) text += (i ? ", " : "") + std::to_string(tensor.size(i));
   return text + ") " + c10::toString(tensor.scalar_type());
 }
 
-void check_shape(const at::Tensor& tensor, const char* name, std::vector<int64_t> shape) {
+void check_loss_shape(const at::Tensor& tensor, const char* name, std::vector<int64_t> shape) {
   const bool right = tensor.defined() && tensor.sizes() == at::IntArrayRef(shape);
   if (right) return;
   std::string expected = "(";
   for (size_t i = 0; i < shape.size(); ++i) expected += (i ? ", " : "") + std::to_string(shape[i]);
-  fail(std::string("linear_loss: shape of ") + name, expected + ")", shape_of(tensor));
+  fail(std::string("linear_loss: shape of ") + name, expected + ")", loss_shape(tensor));
 }
 
 /// Ids of valid rows must lie inside the common vocabulary.
-void check_range(const at::Tensor& ids, const char* name, int64_t least, int64_t vocab) {
+void check_loss_ids(const at::Tensor& ids, const char* name, int64_t least, int64_t vocab) {
   if (ids.numel() == 0) return;
   const int64_t low = ids.min().item<int64_t>(), high = ids.max().item<int64_t>();
   if (low >= least && high < vocab) return;
@@ -35,9 +35,9 @@ void check_range(const at::Tensor& ids, const char* name, int64_t least, int64_t
 void check_live(LinearLossJob& job, int64_t rows) {
   LogitTargets& targets = job.targets;
   check(targets.hidden.defined() && targets.hidden.dim() == 2 && targets.hidden.size(0) == rows, "linear_loss: teacher's hidden states",
-        str("(", rows, ", Dt)"), shape_of(targets.hidden));
+        str("(", rows, ", Dt)"), loss_shape(targets.hidden));
   check(targets.weight.defined() && targets.weight.dim() == 2 && targets.weight.size(1) == targets.hidden.size(1) && targets.weight.size(0) >= job.vocab,
-        "linear_loss: teacher's output matrix", str("(at least ", job.vocab, ", ", targets.hidden.size(1), ")"), shape_of(targets.weight));
+        "linear_loss: teacher's output matrix", str("(at least ", job.vocab, ", ", targets.hidden.size(1), ")"), loss_shape(targets.weight));
   targets.hidden = targets.hidden.detach();
   targets.weight = targets.weight.detach().narrow(0, 0, job.vocab);
 }
@@ -47,24 +47,24 @@ void check_sparse(LinearLossJob& job, int64_t rows) {
   const LossWeights& w = job.weights;
   check(!(w.rkl || w.jsd || w.skl || w.srkl || w.tvd), "linear_loss: terms", "kl and ce only with a sparse cache",
         "a term that needs the teacher's whole distribution", "use a live teacher or a cache of codec full");
-  check(targets.ids.defined() && targets.ids.dim() == 2 && targets.ids.size(0) == rows, "linear_loss: sparse ids", str("(", rows, ", K)"), shape_of(targets.ids));
-  check_shape(targets.probs, "sparse probabilities", {rows, targets.ids.size(1)});
-  if (targets.tail.defined()) check_shape(targets.tail, "the tail's mass", {rows});
-  check_range(targets.ids, "the teacher's ids", -1, job.vocab);
+  check(targets.ids.defined() && targets.ids.dim() == 2 && targets.ids.size(0) == rows, "linear_loss: sparse ids", str("(", rows, ", K)"), loss_shape(targets.ids));
+  check_loss_shape(targets.probs, "sparse probabilities", {rows, targets.ids.size(1)});
+  if (targets.tail.defined()) check_loss_shape(targets.tail, "the tail's mass", {rows});
+  check_loss_ids(targets.ids, "the teacher's ids", -1, job.vocab);
 }
 
 }  // namespace
 
 LinearLossJob check_linear_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
                                 const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients) {
-  check(hidden.defined() && hidden.dim() == 2, "linear_loss: hidden states", "(N, D)", shape_of(hidden));
+  check(hidden.defined() && hidden.dim() == 2, "linear_loss: hidden states", "(N, D)", loss_shape(hidden));
   const int64_t rows = hidden.size(0);
   check(weight.defined() && weight.dim() == 2 && weight.size(1) == hidden.size(1), "linear_loss: output matrix", str("(V, ", hidden.size(1), ")"),
-        shape_of(weight));
+        loss_shape(weight));
   check(vocab >= 1 && vocab <= weight.size(0), "linear_loss: common vocabulary", str("1 to ", weight.size(0)), str(vocab));
-  check_shape(labels, "labels", {rows});
-  check(labels.scalar_type() == at::kLong, "linear_loss: labels", "int64", shape_of(labels));
-  if (row_weights.defined()) check_shape(row_weights, "row weights", {rows});
+  check_loss_shape(labels, "labels", {rows});
+  check(labels.scalar_type() == at::kLong, "linear_loss: labels", "int64", loss_shape(labels));
+  if (row_weights.defined()) check_loss_shape(row_weights, "row weights", {rows});
   check(weights.temperature > 0, "linear_loss: temperature", "above 0", str(weights.temperature));
   check(weights.beta >= 0 && weights.beta <= 1, "linear_loss: beta", "0 to 1", str(weights.beta));
   check(weights.lambda >= 0 && weights.lambda < 1, "linear_loss: lambda", "0 or more and below 1", str(weights.lambda));
@@ -87,7 +87,7 @@ LinearLossJob check_linear_loss(const at::Tensor& hidden, const at::Tensor& weig
     case LogitTargets::Kind::live: check_live(job, rows); break;
     case LogitTargets::Kind::dense:
       check(targets.log_probs.defined() && targets.log_probs.dim() == 2 && targets.log_probs.size(0) == rows && targets.log_probs.size(1) >= vocab,
-            "linear_loss: teacher's log-probabilities", str("(", rows, ", at least ", vocab, ")"), shape_of(targets.log_probs));
+            "linear_loss: teacher's log-probabilities", str("(", rows, ", at least ", vocab, ")"), loss_shape(targets.log_probs));
       job.targets.log_probs = targets.log_probs.narrow(1, 0, vocab);
       break;
     case LogitTargets::Kind::sparse: check_sparse(job, rows); break;
@@ -95,7 +95,7 @@ LinearLossJob check_linear_loss(const at::Tensor& hidden, const at::Tensor& weig
   const at::Tensor valid = labels.ne(-100);
   job.rows = valid.nonzero().squeeze(1);
   job.all_valid = job.rows.size(0) == rows;
-  check_range(labels.masked_select(valid), "labels", 0, vocab);
+  check_loss_ids(labels.masked_select(valid), "labels", 0, vocab);
   return job;
 }
 

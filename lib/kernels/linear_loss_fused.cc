@@ -12,7 +12,7 @@ namespace {
 
 /// Rows a chunk. The weight gradient is read and written once a chunk, which costs little when a chunk has about D / 2 rows; the buffers then take
 /// about as much memory as that gradient. At least 16 MiB, at most 512 MiB of buffers. A fixed rule: results do not depend on the machine.
-int64_t rows_per_chunk(int64_t rows, int64_t hidden, int64_t vocab, int64_t buffers, int64_t element) {
+int64_t loss_rows_per_chunk(int64_t rows, int64_t hidden, int64_t vocab, int64_t buffers, int64_t element) {
   const double row_bytes = static_cast<double>(vocab) * element * buffers;
   const double wanted = 0.85 * static_cast<double>(hidden * vocab * element);
   const double budget = std::clamp(wanted, double(16 << 20), double(512 << 20));
@@ -22,7 +22,7 @@ int64_t rows_per_chunk(int64_t rows, int64_t hidden, int64_t vocab, int64_t buff
 }
 
 /// (n, width) rows of a buffer, whatever the chunk's length.
-at::Tensor head_of(const at::Tensor& buffer, int64_t n) { return buffer.defined() ? buffer.narrow(0, 0, n) : buffer; }
+at::Tensor chunk_head(const at::Tensor& buffer, int64_t n) { return buffer.defined() ? buffer.narrow(0, 0, n) : buffer; }
 
 }  // namespace
 
@@ -46,7 +46,7 @@ LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight,
     if (M == 0) grad_vocab.zero_();
     if (vocab < job.full_vocab) result.grad_weight.narrow(0, vocab, job.full_vocab - vocab).zero_();
   }
-  const int64_t chunk = rows_per_chunk(M, D, vocab, live || dense ? 2 : 1, static_cast<int64_t>(c10::elementSize(type)));
+  const int64_t chunk = loss_rows_per_chunk(M, D, vocab, live || dense ? 2 : 1, static_cast<int64_t>(c10::elementSize(type)));
   const int64_t room = std::min(chunk, M);
   const at::Tensor logits = at::empty({room, vocab}, options), teacher = live || dense ? at::empty({room, vocab}, options) : at::Tensor();
   const at::Tensor grad_rows = gradients && (!job.all_valid || hidden.scalar_type() != type) ? at::empty({room, D}, options) : at::Tensor();
@@ -62,14 +62,14 @@ LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight,
     };
     LossRows rows;
     const at::Tensor h = pick(job.hidden).to(type);
-    rows.logits = head_of(logits, n);
+    rows.logits = chunk_head(logits, n);
     at::mm_out(rows.logits, h, w.t());
     rows.live = live;
     rows.softcap = softcap;
     rows.teacher_softcap = job.targets.softcap;
     rows.labels = pick(job.labels);
     if (row_weights.defined()) rows.row_weights = pick(job.row_weights).to(type);
-    rows.teacher = head_of(teacher, n);
+    rows.teacher = chunk_head(teacher, n);
     if (live) at::mm_out(rows.teacher, pick(job.targets.hidden).to(type), wt.t());
     if (dense) rows.teacher.copy_(pick(job.targets.log_probs));
     if (job.targets.kind == LogitTargets::Kind::sparse) {
@@ -89,7 +89,7 @@ LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight,
     ce_sum += values.cross_entropy.sum(at::kDouble);
     if (!gradients) continue;
     if (grad_rows.defined()) {
-      at::Tensor piece = head_of(grad_rows, n);
+      at::Tensor piece = chunk_head(grad_rows, n);
       at::mm_out(piece, slope, w);
       result.grad_hidden.index_copy_(0, numbers, piece.to(hidden.scalar_type()));
     } else {

@@ -1,6 +1,6 @@
 // Row arithmetic of linear_loss on the CPU: softmax, terms and gradient of one row at a time while it lies in cache.
 #include <ATen/ATen.h>
-#include <omp.h>
+#include <ATen/Parallel.h>
 
 #include <vector>
 
@@ -13,7 +13,7 @@ namespace {
 
 /// One row: logits z become the gradient; y are the teacher's logits or log-probabilities.
 template <class S>
-struct RowJob {
+struct LossRowJob {
   S* z = nullptr;
   S* y = nullptr;
   int64_t n = 0, label = 0;
@@ -29,7 +29,7 @@ struct RowJob {
   bool twice = false;  ///< an id stands twice in ids
 };
 
-constexpr int64_t kBlock = 2048;  ///< partial sums in the row's own precision are this long, their total is float64
+constexpr int64_t kLossBlock = 2048;  ///< partial sums in the row's own precision are this long, their total is float64
 
 template <class S>
 ATTAR_INLINE void cap_row(S* z, int64_t n, S cap) {
@@ -39,7 +39,7 @@ ATTAR_INLINE void cap_row(S* z, int64_t n, S cap) {
 }
 
 template <class S>
-ATTAR_INLINE S max_of(const S* z, int64_t n) {
+ATTAR_INLINE S row_maximum(const S* z, int64_t n) {
   S best = -std::numeric_limits<S>::infinity();
 #pragma omp simd reduction(max : best)
   for (int64_t j = 0; j < n; ++j) best = z[j] > best ? z[j] : best;
@@ -50,8 +50,8 @@ ATTAR_INLINE S max_of(const S* z, int64_t n) {
 template <class S>
 ATTAR_INLINE double sum_exp(const S* z, int64_t n, S top, S scale) {
   double total = 0;
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t end = begin + kBlock < n ? begin + kBlock : n;
+  for (int64_t begin = 0; begin < n; begin += kLossBlock) {
+    const int64_t end = begin + kLossBlock < n ? begin + kLossBlock : n;
     S sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = begin; j < end; ++j) sum += vector_exp((z[j] - top) * scale);
@@ -79,16 +79,16 @@ ATTAR_INLINE void write_one(S* z, int64_t n, S a, S top, S inverse_cap) {
 }
 
 template <class S>
-ATTAR_INLINE double cap_slope(const RowJob<S>& job, S z) {
+ATTAR_INLINE double cap_slope(const LossRowJob<S>& job, S z) {
   return job.softcap > 0 ? 1 - (z / job.softcap) * (z / job.softcap) : 1.0;
 }
 
 /// Labels alone, or with a sampled teacher: cross-entropy with both.
 template <class S>
-ATTAR_INLINE void gather_row(RowJob<S>& job) {
+ATTAR_INLINE void gather_row(LossRowJob<S>& job) {
   const double T = job.w.temperature;
   if (job.softcap > 0) cap_row<S>(job.z, job.n, S(job.softcap));
-  const S top = max_of(job.z, job.n);
+  const S top = row_maximum(job.z, job.n);
   const double sum1 = sum_exp<S>(job.z, job.n, top, S(1));
   const double log1 = std::log(sum1);
   const S label = job.z[job.label];
@@ -123,7 +123,7 @@ ATTAR_INLINE void gather_row(RowJob<S>& job) {
 
 /// A top-k teacher whose tail is one bucket. The kept ids are taken out of the row (-inf), so that the outside is summed by itself.
 template <class S>
-ATTAR_INLINE void tail_row(RowJob<S>& job) {
+ATTAR_INLINE void tail_row(LossRowJob<S>& job) {
   const double T = job.w.temperature;
   const S nothing = -std::numeric_limits<S>::infinity();
   if (job.softcap > 0) cap_row<S>(job.z, job.n, S(job.softcap));
@@ -142,7 +142,7 @@ ATTAR_INLINE void tail_row(RowJob<S>& job) {
     ++there;
   }
   const bool any_outside = there < job.n;
-  const S top_out = max_of(job.z, job.n);
+  const S top_out = row_maximum(job.z, job.n);
   top = top_out > top ? top_out : top;
   const S shift = any_outside ? top_out : top;
   const double sum_out = any_outside ? sum_exp<S>(job.z, job.n, shift, S(1 / T)) : 0;
@@ -229,18 +229,18 @@ ATTAR_INLINE S term_slope(const TermWeights<S>& w, S p, S log_p, S t, S log_t, S
 
 /// A whole distribution: live or dense.
 template <class S>
-ATTAR_INLINE void dense_row(RowJob<S>& job) {
+ATTAR_INLINE void dense_row(LossRowJob<S>& job) {
   const double T = job.w.temperature;
   const int64_t n = job.n;
   S* z = job.z;
   S* y = job.y;
   if (job.softcap > 0) cap_row<S>(z, n, S(job.softcap));
   if (job.teacher_softcap > 0) cap_row<S>(y, n, S(job.teacher_softcap));
-  const S top = max_of(z, n), top_y = max_of(y, n), scale = S(1 / T), scale_y = S(job.teacher_scale), least = S(kLeastLogProb);
+  const S top = row_maximum(z, n), top_y = row_maximum(y, n), scale = S(1 / T), scale_y = S(job.teacher_scale), least = S(kLeastLogProb);
   // y becomes the teacher's shifted exponent; sums of exp(y), of exp(y) (y - z / T) and of the student's exponentials.
   double sum_y = 0, cross = 0, sum_t = 0;
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t end = begin + kBlock < n ? begin + kBlock : n;
+  for (int64_t begin = 0; begin < n; begin += kLossBlock) {
+    const int64_t end = begin + kLossBlock < n ? begin + kLossBlock : n;
     S a = 0, b = 0, c = 0;
 #pragma omp simd reduction(+ : a, b, c)
     for (int64_t j = begin; j < end; ++j) {
@@ -270,8 +270,8 @@ ATTAR_INLINE void dense_row(RowJob<S>& job) {
   const S shift_p = S(log_t), shift_y = S(log_y);
   if (more) {
     double reverse = 0;
-    for (int64_t begin = 0; begin < n; begin += kBlock) {
-      const int64_t end = begin + kBlock < n ? begin + kBlock : n;
+    for (int64_t begin = 0; begin < n; begin += kLossBlock) {
+      const int64_t end = begin + kLossBlock < n ? begin + kLossBlock : n;
       S a = 0, b = 0, c = 0, d = 0;
 #pragma omp simd reduction(+ : a, b, c, d)
       for (int64_t j = begin; j < end; ++j) {
@@ -324,7 +324,7 @@ ATTAR_INLINE void dense_row(RowJob<S>& job) {
 }
 
 template <class S>
-ATTAR_INLINE void any_row(RowJob<S>& job) {
+ATTAR_INLINE void any_row(LossRowJob<S>& job) {
   if (job.y) {
     dense_row(job);
   } else if (job.k > 0 && job.has_tail) {
@@ -335,13 +335,13 @@ ATTAR_INLINE void any_row(RowJob<S>& job) {
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))) void loss_row_avx512(RowJob<float>& job) { any_row(job); }
-__attribute__((target("avx2"))) void loss_row_avx2(RowJob<float>& job) { any_row(job); }
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))) void loss_row_avx512(LossRowJob<float>& job) { any_row(job); }
+__attribute__((target("avx2"))) void loss_row_avx2(LossRowJob<float>& job) { any_row(job); }
 #endif
-void loss_row_portable(RowJob<float>& job) { any_row(job); }
-void loss_row_double(RowJob<double>& job) { any_row(job); }
+void loss_row_portable(LossRowJob<float>& job) { any_row(job); }
+void loss_row_double(LossRowJob<double>& job) { any_row(job); }
 
-using FloatRow = void (*)(RowJob<float>&);
+using FloatRow = void (*)(LossRowJob<float>&);
 FloatRow pick_loss_row() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) return loss_row_avx512;
@@ -351,7 +351,7 @@ FloatRow pick_loss_row() {
 }
 
 template <class S>
-LossValues run_rows(LossRows& rows, const LossWeights& weights, bool gradients, void (*row)(RowJob<S>&)) {
+LossValues run_rows(LossRows& rows, const LossWeights& weights, bool gradients, void (*row)(LossRowJob<S>&)) {
   const int64_t count = rows.logits.size(0), k = rows.ids.defined() ? rows.ids.size(1) : 0;
   LossValues values;
   values.loss = at::empty({count}, at::kDouble);
@@ -365,12 +365,12 @@ LossValues run_rows(LossRows& rows, const LossWeights& weights, bool gradients, 
   double* teacher = values.teacher.data_ptr<double>();
   double* ce = values.cross_entropy.data_ptr<double>();
   bool twice = false;
-#pragma omp parallel num_threads(at::get_num_threads()) reduction(|| : twice)
+#pragma omp parallel num_threads(at::get_num_threads()) reduction(|| : twice) if (count * rows.logits.size(1) > 16384)
   {
     std::vector<S> kept(static_cast<size_t>(k));
 #pragma omp for schedule(static)
     for (int64_t r = 0; r < count; ++r) {
-      RowJob<S> job;
+      LossRowJob<S> job;
       job.z = rows.logits.data_ptr<S>() + r * rows.logits.stride(0);
       job.y = rows.teacher.defined() ? rows.teacher.data_ptr<S>() + r * rows.teacher.stride(0) : nullptr;
       job.n = rows.logits.size(1);

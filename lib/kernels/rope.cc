@@ -1,6 +1,7 @@
 #include "kernels/rope.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "base/check.h"
 #include "kernels/decoder_rows.h"

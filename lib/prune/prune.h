@@ -10,7 +10,4 @@ namespace attar {
 /// in each. `report` receives what was kept where. Error if the ratio leaves nothing or the budget cannot be met (says the nearest that can).
 Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const ActivationStatistics& statistics, uint64_t seed, Json& report);
 
-/// The spec that prune() will give, from configuration alone (what `plan` says).
-ModelSpec pruned_spec(const ModelSpec& spec, const PruneConfig& config);
-
 }  // namespace attar

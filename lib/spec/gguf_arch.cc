@@ -39,6 +39,16 @@ double inferred_scale(const std::string& arch, const ModelSpec& spec) {
   return 1 / std::sqrt(size);
 }
 
+/// Whether yarn's frequencies are those of the ramp that llama.cpp v0.5.0 uses whatever the file's yarn_beta_* say.
+bool has_usual_ramp(const ModelSpec& spec) {
+  RopeSpec usual = spec.rope;
+  usual.beta_fast = 32;
+  usual.beta_slow = 1;
+  usual.truncate = true;
+  const int64_t dims = spec.rope_dims(spec.rope);
+  return rope_table(usual, dims, 1, spec.context).inverse_frequency == rope_table(spec.rope, dims, 1, spec.context).inverse_frequency;
+}
+
 void refuse_unsayable(const GgufArchitecture& arch, const ModelSpec& spec) {
   const std::string what = std::string("GGUF architecture ") + arch.name;
   const bool gemma = std::string(arch.name).starts_with("gemma");
@@ -58,13 +68,13 @@ void refuse_unsayable(const GgufArchitecture& arch, const ModelSpec& spec) {
   demand(spec.qk_norm == (name == "qwen3" || name == "gemma3"), spec.qk_norm ? "no norm on q and k" : "a norm on q and k", "the opposite");
   demand(spec.post_norms == (name == "gemma2" || name == "gemma3"), spec.post_norms ? "no norms behind sublayers" : "norms behind sublayers", "the opposite");
   demand(spec.norm_offset == gemma, gemma ? "norms of 1 + w" : "norms of w", "the opposite");
-  demand(!gemma || spec.tied, "a tied output matrix", "one of its own");
+  demand(!gemma || spec.tied || name == "gemma3", "a tied output matrix", "one of its own");
   demand(spec.attention_softcap == 0 || name == "gemma2", "no soft cap on scores", str(spec.attention_softcap));
   demand(spec.logit_softcap == 0 || name == "gemma2" || name == "gemma3", "no soft cap on logits", str(spec.logit_softcap));
   const RopeSpec& rope = spec.rope;
   demand((rope.kind != "llama3" && rope.kind != "longrope") || arch.rope_tensors, "rotary kind default, linear or yarn", rope.kind);
-  demand(rope.kind != "yarn" || rope.truncate, "yarn with whole ends of its ramp", "truncate false");
-  demand(rope.kind != "yarn" || name != "gemma3", "rotary kind default or linear", rope.kind);
+  demand(rope.kind != "yarn" || has_usual_ramp(spec), "yarn's ramp between 32 and 1 turns with whole ends (no other is read from the file)",
+         str(rope.beta_fast, " and ", rope.beta_slow, rope.truncate ? "" : ", truncate false"));
   demand(spec.rope_dims(rope) == spec.head_size || name == "phi3", str("all ", spec.head_size, " dimensions rotated"), str(spec.rope_dims(rope)));
   if (!faults.empty()) throw Error(faults);
 }
@@ -93,7 +103,14 @@ void write_window(const GgufArchitecture& arch, const ModelSpec& spec, int64_t& 
       period = p;
       for (size_t i = 0; i < count; ++i) found = found && (spec.layers[i].window > 0) == ((static_cast<int64_t>(i) + 1) % p != 0);
     }
-    check(found && narrowest == widest, std::string("GGUF architecture ") + arch.name, "one window on all layers but every n-th", "another pattern");
+    bool one = true;
+    for (const LayerSpec& layer : spec.layers) one = one && (layer.window == 0 || layer.window == widest);
+    check(found && one, std::string("GGUF architecture ") + arch.name, "one window on all layers but every n-th", "another pattern");
+    if (widest == 0 && std::string(arch.name) == "gemma2") {
+      // A window of 0 hides everything to this reader, and a model in which no layer slides aborts it: one that never ends instead.
+      metadata.set(prefix + "attention.sliding_window", static_cast<uint32_t>(context));
+      return;
+    }
     metadata.set(prefix + "attention.sliding_window", static_cast<uint32_t>(widest));
     if (period != arch.period && widest > 0) metadata.set(prefix + "attention.sliding_window_pattern", static_cast<uint32_t>(period));
     return;

@@ -135,7 +135,7 @@ void read_gguf_windows(const GgufFile& file, const std::string& arch, ModelSpec&
   const GgufMetadata& meta = file.metadata();
   const int64_t window = meta.integer(arch + ".attention.sliding_window", arch == "gemma2" ? 4096 : 0);
   check(window >= 0 && window <= 2147483647, file.path().string() + ": " + arch + ".attention.sliding_window", "a width", str(window));
-  if (window == 0) return;
+  if (window == 0 || (arch == "gemma2" && window >= spec.context)) return;  // the writer's way of saying none
   const std::string key = arch + ".attention.sliding_window_pattern";
   const size_t count = spec.layers.size();
   std::vector<bool> slides(count, arch == "phi3");

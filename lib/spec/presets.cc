@@ -39,6 +39,9 @@ bool more_bits(int64_t i, int64_t n) { return i < n / 8 || i >= 7 * n / 8 || (i 
 
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
+/// The values' rows, alone or fused with queries' and keys'.
+bool is_value(const std::string& name) { return contains(name, "attn_v.weight") || contains(name, "attn_qkv.weight"); }
+
 std::optional<GgmlType> attn_v_type(const std::string& preset, const ModelSpec& spec, const Counters& at) {
   const bool shared = spec.layers.front().heads / std::max<int64_t>(spec.layers.front().kv_heads, 1) >= 4;
   std::optional<GgmlType> type;
@@ -76,10 +79,10 @@ GgmlType policy_type(const std::string& preset, GgmlType base, const ModelSpec& 
     if (preset == "mxfp4") return q8_0;
     return preset == "tq1_0" || preset == "tq2_0" ? q4_k : base;
   }
-  if (contains(name, "attn_v.weight")) {
+  if (is_value(name)) {
     GgmlType type = attn_v_type(preset, spec, at).value_or(base);
-    // Models of Llama 70B's shape: eight heads share these rows, a better type costs little.
-    const bool of_70b = spec.layers.size() == 80 && spec.layers.front().heads == 8 * spec.layers.front().kv_heads;
+    // Models of Llama 2 70B's depth: several heads share these rows, a better type costs little.
+    const bool of_70b = spec.layers.size() == 80 && spec.layers.front().heads != spec.layers.front().kv_heads;
     if (of_70b && (type == q3_k || type == q4_k)) type = q5_k;
     return type;
   }
@@ -88,11 +91,6 @@ GgmlType policy_type(const std::string& preset, GgmlType base, const ModelSpec& 
     if (preset == "q2_k") return q3_k;
     if (preset == "q3_k_m") return q4_k;
     if (preset == "q3_k_l") return q5_k;
-  }
-  if (contains(name, "attn_qkv.weight")) {
-    if (preset == "q3_k_m" || preset == "q3_k_l") return q4_k;
-    if (preset == "q4_k_m") return q5_k;
-    if (preset == "q5_k_m") return q6_k;
   }
   return base;
 }
@@ -127,7 +125,7 @@ PresetChoice preset_types(const std::string& preset, const ModelSpec& spec, cons
   }
   Counters at;
   for (const PresetInput& tensor : tensors) {
-    at.attn_v_total += tensor.gguf.ends_with("attn_v.weight") || tensor.gguf.ends_with("attn_qkv.weight");
+    at.attn_v_total += is_value(tensor.gguf);
     at.ffn_down_total += contains(tensor.gguf, "ffn_down.weight");
   }
   PresetChoice choice;
@@ -149,7 +147,7 @@ PresetChoice preset_types(const std::string& preset, const ModelSpec& spec, cons
         out.note = str(reason, "row of ", tensor.columns, " is no multiple of ", ggml_type_info(wanted).block, ": ", ggml_type_info(out.type).name);
       else if (*reason)
         out.note = "as asked";
-      at.attn_v += contains(tensor.gguf, "attn_v.weight");
+      at.attn_v += is_value(tensor.gguf);
       at.ffn_down += contains(tensor.gguf, "ffn_down.weight");
     }
     choice.tensors.push_back(std::move(out));

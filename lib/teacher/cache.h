@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "base/json.h"
 #include "data/source.h"
 #include "kernels/linear_loss.h"
@@ -21,12 +22,8 @@ struct CacheIdentity {
   static CacheIdentity from_json(const Json& value, const std::string& name);
 };
 
-/// What is kept of the learned positions of some rows, in order of row and position.
-/// Layout of a shard (docs/teacher_cache.md): row_begin (rows+1) i64 into the positions; entropy f16, top_id i32, label_log_prob f16 per position;
-/// sampled: begin (P+1) i32, ids (u16 or i32), counts u8; top_k: ids (P, k), log_probs f16 (P, k), tail f16; full: log_probs f16 (P, V).
-struct EncodedRows;
-
-/// Writes shards of `shard_rows` rows each, named rows-<first>.h5, each whole or absent, and manifest.json when all are there.
+/// Writes shards of `shard_rows` rows each, named rows-<first>.h5, each whole or absent, with what is known of each beside it (rows-<first>.json),
+/// and manifest.json when all are there. Arrays of a shard: codec.h and docs/teacher_cache.md.
 class CacheWriter {
  public:
   /// Continues what lies in `folder` if its identity is the same; else Error.
@@ -35,9 +32,13 @@ class CacheWriter {
   /// First rows of the shards still missing.
   std::vector<int64_t> missing() const;
   int64_t shard_rows() const;
-  /// log_probs (P, V) float32 of the learned positions of rows [first, first + shard_rows), labels (P), positions per row; may come in pieces of whole rows.
-  void add(const at::Tensor& log_probs, const at::Tensor& labels, const std::vector<int64_t>& positions_per_row);
   void begin_shard(int64_t first);
+  /// log_probs (P, V) float32 of the learned positions of rows [first, first + shard_rows), labels (P), positions per row; may come in pieces of
+  /// whole rows. They are normalised again, so logits at the cache's temperature will do.
+  void add(const at::Tensor& log_probs, const at::Tensor& labels, const std::vector<int64_t>& positions_per_row);
+  /// The same from logits (P, V) before the temperature, which are overwritten; `rows` names the row of each position and never falls.
+  /// Rows that are not named have no positions.
+  void add_logits(at::Tensor logits, const at::Tensor& labels, const std::vector<int64_t>& rows);
   void end_shard();
   /// Writes the manifest; Error if a shard is missing. Returns statistics: bytes_per_token, distinct_ids, kept_mass, entropy.
   Json finish();
@@ -55,15 +56,21 @@ class CacheReader {
   const CacheIdentity& identity() const;
   const Json& statistics() const;
   int64_t rows() const;
-  /// Error naming the first fingerprint that differs, with both values.
+  /// Error naming the first fingerprint that differs, with both values. What `wanted` leaves empty (or 0) is not compared; seed and codec are
+  /// compared when it names a teacher.
   void check_identity(const CacheIdentity& wanted) const;
-  /// Targets of the learned positions of these rows, laid out over all N = B * T positions of the batch (others empty).
+  /// Targets of the learned positions of these rows, laid out over all N = B * T positions of the batch (others empty). Error if a row has
+  /// another number of learned positions than it had at capture.
   LogitTargets targets(const Batch& batch) const;
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
+/// Whether a folder holds a cache, finished or not.
 bool is_cache(const fs::path& folder);
+
+/// Everything wrong with a finished cache: manifest, every byte of every shard, what the arrays say, files that do not belong. Empty: sound.
+std::vector<Fault> verify_cache(const fs::path& folder);
 
 }  // namespace attar

@@ -20,7 +20,10 @@ const std::unordered_set<std::string_view>& end_texts() {
 
 GgufSpecials::GgufSpecials(const GgufVocabulary& vocabulary) {
   hidden_.resize(vocabulary.tokens.size());
-  const bool phi3 = vocabulary.general_name.find("phi-3") != std::string::npos || vocabulary.general_name.find("phi3") != std::string::npos;
+  std::string model = vocabulary.general_name;
+  for (char& letter : model)
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  const bool phi3 = model.find("phi-3") != std::string::npos || model.find("phi3") != std::string::npos;
   static const std::unordered_set<std::string_view> kKeepRight = {"<unk>", "<s>", "<|endoftext|>"};
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const std::string& text = vocabulary.tokens[id];

@@ -31,7 +31,7 @@ void check_charsmap(std::string_view map, const std::string& name);
 /// its own reading of a .model file drops the prefix of texts that begin with a space.
 std::string plain_sentencepiece_config(const SentencePieceModel& model, bool add_bos);
 
-/// A tokenizer.json can say what the model does: bpe or unigram, no compiled normalizer, whitespace kept.
+/// A tokenizer.json can say what the model does: bpe or unigram without a compiled normalizer.
 bool fits_tokenizer_json(const SentencePieceModel& model);
 /// The model as a tokenizer.json, for readers of that format.
 std::string sentencepiece_as_json(const SentencePieceModel& model, bool add_bos);

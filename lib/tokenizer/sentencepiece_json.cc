@@ -53,7 +53,7 @@ Json special_entry(const SentencePieceModel& model, int32_t id) {
 
 bool fits_tokenizer_json(const SentencePieceModel& model) {
   using Algorithm = SentencePieceModel::Algorithm;
-  if (model.has_charsmap || model.remove_extra_whitespaces || !model.escape_whitespaces) return false;
+  if (model.has_charsmap || !model.escape_whitespaces) return false;
   return model.algorithm == Algorithm::bpe || model.algorithm == Algorithm::unigram;
 }
 
@@ -64,8 +64,13 @@ std::string sentencepiece_as_json(const SentencePieceModel& model, bool add_bos)
     if (type == SentencePieceModel::Type::control || type == SentencePieceModel::Type::unknown || type == SentencePieceModel::Type::user_defined)
       added.push_back(special_entry(model, static_cast<int32_t>(id)));
   }
-  if (model.add_dummy_prefix) normalizers.push_back({{"type", "Prepend"}, {"prepend", kJsonSpaceMark}});
+  const auto replace = [](const char* regex, const char* content) { return Json{{"type", "Replace"}, {"pattern", {{"Regex", regex}}}, {"content", content}}; };
   normalizers.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kJsonSpaceMark}});
+  if (model.remove_extra_whitespaces) {
+    normalizers.push_back(replace("\\A\xE2\x96\x81+|\xE2\x96\x81+\\z", ""));
+    normalizers.push_back(replace("\xE2\x96\x81{2,}", kJsonSpaceMark));
+  }
+  if (model.add_dummy_prefix) normalizers.push_back({{"type", "Prepend"}, {"prepend", kJsonSpaceMark}});
   Json decoders = Json::array({{{"type", "Replace"}, {"pattern", {{"String", kJsonSpaceMark}}}, {"content", " "}}, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}});
   if (model.add_dummy_prefix) decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   Json post = nullptr;

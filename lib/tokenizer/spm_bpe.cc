@@ -151,11 +151,14 @@ class SpmTokenizer final : public Tokenizer {
     model.bos_id = vocabulary_.bos.value_or(-1);
     model.eos_id = vocabulary_.eos.value_or(-1);
     model.pad_id = vocabulary_.pad.value_or(-1);
+    model.algorithm = SentencePieceModel::Algorithm::bpe;
     model.add_dummy_prefix = prefix();
+    model.remove_extra_whitespaces = false;
     const auto bytes = std::count(vocabulary_.types.begin(), vocabulary_.types.end(), int32_t{GgufVocabulary::kByte});
+    model.byte_fallback = bytes == 256;
     protozero::pbf_writer trainer(model.trainer_spec);
     trainer.add_enum(3, static_cast<int32_t>(SentencePieceModel::Algorithm::bpe));
-    trainer.add_bool(35, bytes == 256);
+    trainer.add_bool(35, model.byte_fallback);
     trainer.add_int32(40, model.unk_id);
     trainer.add_int32(41, model.bos_id);
     trainer.add_int32(42, model.eos_id);

@@ -60,7 +60,8 @@ std::optional<T> scalar_as(const std::string& text, bool quoted = false) {
 
 TEST(Fields, ReadsEveryKindOfField) {
   const OuterFields config = read_outer(
-      "name: 12\nfast: true\nlimit: 1_000\ntasks: [a, b]\nweights: {kd: 1, ce: 0.5}\ntrain: {steps: 1e3}\nphases: [{lr: 1}, {}]\nextra: {steps: 1}\nanything: {q: [1]}\n");
+      "name: 12\nfast: true\nlimit: 1_000\ntasks: [a, b]\nweights: {kd: 1, ce: 0.5}\ntrain: {steps: 1e3}\n"
+      "phases: [{lr: 1}, {}]\nextra: {steps: 1}\nanything: {q: [1]}\n");
   EXPECT_EQ(config.name, "12");
   EXPECT_TRUE(config.fast);
   EXPECT_EQ(config.limit, 1000);
@@ -110,7 +111,8 @@ TEST(Fields, WholeNumbersAreExact) {
   EXPECT_EQ(scalar_as<int64_t>("9223372036854775807"), INT64_MAX);
   EXPECT_EQ(scalar_as<int64_t>("-9223372036854775808"), INT64_MIN);
   EXPECT_EQ(scalar_as<int64_t>("9007199254740993.0"), 9007199254740993) << "not through floating point";
-  for (const char* bad : {"", "-", "1.5", "1e-3", "9223372036854775808", "1e19", "1e999999999", "0x10", "1__0", "_1", "1_", "1 ", " 1", "1e", "1e+", ".", "one", "true", "null", "1,000"})
+  for (const char* bad : {"", "-", "1.5", "1e-3", "9223372036854775808", "1e19", "1e999999999", "0x10",
+                          "1__0", "_1", "1_", "1 ", " 1", "1e", "1e+", ".", "one", "true", "null", "1,000"})
     EXPECT_EQ(scalar_as<int64_t>(bad), std::nullopt) << bad;
   EXPECT_EQ(scalar_as<int64_t>("1", true), std::nullopt);
 }
@@ -122,7 +124,8 @@ TEST(Fields, NumbersAndTruthValues) {
   EXPECT_EQ(scalar_as<double>("1_0.5"), 10.5);
   EXPECT_EQ(scalar_as<double>("-0.1"), -0.1);
   EXPECT_EQ(scalar_as<double>("1e-999"), 0.0);
-  for (const char* bad : {"", ".", "nan", ".nan", "inf", ".inf", "1e999", "0x1p3", "1.2.3", "1e5.5", "--1", "1-"}) EXPECT_EQ(scalar_as<double>(bad), std::nullopt) << bad;
+  for (const char* bad : {"", ".", "nan", ".nan", "inf", ".inf", "1e999", "0x1p3", "1.2.3", "1e5.5", "--1", "1-"})
+    EXPECT_EQ(scalar_as<double>(bad), std::nullopt) << bad;
   EXPECT_EQ(scalar_as<double>("1", true), std::nullopt);
   EXPECT_EQ(scalar_as<bool>("true"), true);
   EXPECT_EQ(scalar_as<bool>("false"), false);
@@ -132,10 +135,13 @@ TEST(Fields, NumbersAndTruthValues) {
 }
 
 TEST(Fields, WrittenConfigurationsAreReadBack) {
-  const OuterFields config = read_outer("name: 'y'\nlimit: 5\ntasks: [a]\nweights: {kd: 0.25}\ntrain: {lr: 0.1}\nphases: [{steps: 2}]\nanything: [1, no]\n");
+  const OuterFields config = read_outer(
+      "name: 'y'\nlimit: 5\ntasks: [a]\nweights: {kd: 0.25}\n"
+      "train: {lr: 0.1}\nphases: [{steps: 2}]\nanything: [1, no]\n");
   const Json written = write_fields(config);
   EXPECT_EQ(to_line(written),
-            R"({"name":"y","fast":false,"limit":5,"tasks":["a"],"weights":{"kd":0.25},"train":{"steps":600,"lr":0.1},"phases":[{"steps":2,"lr":0.001}],"extra":null,"anything":[1,"no"]})");
+            R"({"name":"y","fast":false,"limit":5,"tasks":["a"],"weights":{"kd":0.25},"train":{"steps":600,"lr":0.1},)"
+            R"("phases":[{"steps":2,"lr":0.001}],"extra":null,"anything":[1,"no"]})");
   EXPECT_EQ(to_line(write_fields(read_fields<OuterFields>(from_json(written), ""))), to_line(written));
 }
 

@@ -59,7 +59,8 @@ TEST(Json, ErrorsNameTheFileAndTheLine) {
   const std::string problem = json_problem("{\n  \"a\": 1,\n  \"b\": oops\n}\n");
   EXPECT_EQ(problem.find("x.json:3 (byte 20)"), 0u) << problem;
   EXPECT_EQ(json_problem("").find("x.json:1"), 0u);
-  for (const char* bad : {"{\"a\": 1} 2", "[1,]", "{\"a\" 1}", "\"\xff\"", "\"\\ud800\"", "nan", "NaN", "01", "1e999", "'a'", "[1 // c\n]", "\"a\nb\""})
+  for (const char* bad : {"{\"a\": 1} 2", "[1,]", "{\"a\" 1}", "\"\xff\"", "\"\\ud800\"", "nan", "NaN", "01", "1e999", "'a'", "[1 // c\n]",
+      "\"a\nb\""})
     EXPECT_NE(json_problem(bad), "") << bad;
 }
 
@@ -74,6 +75,25 @@ TEST(Json, GetNamesFileAndKey) {
   }
   EXPECT_THROW(get<int64_t>(object, "m", "f.json"), Error);
   EXPECT_THROW(get<int64_t>(Json(3), "m", "f.json"), Error);
+}
+
+TEST(Json, GetLosesNothing) {
+  const Json object = parse_json(
+      R"({"half": 1.5, "whole": 1e5, "minus": -1, "true": true, "big": 18446744073709551615, "text": "1", "list": [1, 2]})", "f");
+  EXPECT_EQ(get<int64_t>(object, "whole", "f"), 100000);
+  EXPECT_EQ(get<double>(object, "minus", "f"), -1.0);
+  EXPECT_EQ(get<uint64_t>(object, "big", "f"), UINT64_MAX);
+  EXPECT_EQ(get<std::vector<int>>(object, "list", "f"), (std::vector<int>{1, 2}));
+  EXPECT_TRUE(get<bool>(object, "true", "f"));
+  EXPECT_THROW(get<int64_t>(object, "half", "f"), Error);
+  EXPECT_THROW(get<int64_t>(object, "true", "f"), Error);
+  EXPECT_THROW(get<int64_t>(object, "big", "f"), Error);
+  EXPECT_THROW(get<uint64_t>(object, "minus", "f"), Error);
+  EXPECT_THROW(get<double>(object, "true", "f"), Error);
+  EXPECT_THROW(get<double>(object, "text", "f"), Error);
+  EXPECT_THROW(get<bool>(object, "minus", "f"), Error);
+  EXPECT_THROW(get<std::string>(object, "minus", "f"), Error);
+  EXPECT_THROW(get<std::vector<int>>(object, "text", "f"), Error);
 }
 
 TEST(Json, WrittenFilesAreReadBackAndHoldNoNan) {

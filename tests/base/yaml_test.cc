@@ -79,7 +79,9 @@ TEST(Yaml, RefusesWhatMakesTextMeanSomethingElse) {
 TEST(Yaml, SyntaxErrorsNameTheLine) {
   EXPECT_EQ(yaml_problem("a: 1\nb: [1, 2\nc: 3\n").find("r.yaml:"), 0u);
   EXPECT_EQ(yaml_problem("a: 1\nb: c: d\n").find("r.yaml:2, expected well-formed YAML"), 0u);
-  EXPECT_EQ(yaml_problem("a: 'x\n").find("r.yaml:"), 0u);
+  for (const char* open : {"a: 'x", "a: 'x\n", "a: \"x\nb: 3\n", "a: [1, 2\n", "{a: 1\n", "a: 1\nb\n"})
+    EXPECT_EQ(yaml_problem(open).find("r.yaml:"), 0u) << open;
+  EXPECT_EQ(to_line(to_json(parse_yaml("a: |\n  x\nb: |+\n  y\n\n", "r.yaml"))), R"({"a":"x\n","b":"y\n\n"})");
 }
 
 TEST(Yaml, RefusesDeepNesting) {
@@ -114,10 +116,23 @@ TEST(Yaml, JsonFilesAreReadByJsonsRules) {
   EXPECT_TRUE(root.find("s")->quoted);
   EXPECT_FALSE(root.find("n")->quoted);
   EXPECT_TRUE(root.find("z")->is_null());
-  EXPECT_EQ(root.find("n")->place().find((folder / "c.json").string()), 0u);
+  EXPECT_EQ(root.line, 1);
+  EXPECT_EQ(root.find("a")->line, 2);
+  EXPECT_EQ(root.find("n")->place(), (folder / "c.json").string() + ":3");
+  EXPECT_EQ(root.find("z")->line, 3);
   write_file(folder / "d.json", "{\"a\": 1, \"a\": 2}");
   EXPECT_THROW(read_yaml(folder / "d.json"), Error);
   EXPECT_THROW(read_yaml(folder / "missing.yaml"), Error);
+}
+
+TEST(Yaml, JsonsValuesKnowTheirLines) {
+  const Node root = parse_json_nodes("[1\n,2.5\n,\n{\"k\":\n\n[]}, \"x\"\n, true\n]\n", "c.json");
+  std::vector<int> lines;
+  for (const Node& item : root.items) lines.push_back(item.line);
+  EXPECT_EQ(lines, (std::vector<int>{1, 2, 4, 6, 7}));
+  EXPECT_EQ(root.items[2].find("k")->place(), "c.json:6");
+  EXPECT_EQ(parse_json_nodes("7", "c.json").line, 1);
+  EXPECT_EQ(parse_json_nodes("7\n", "c.json").line, 1);
 }
 
 TEST(Yaml, ScalarsWithoutSchemaFollowTheCoreRules) {
@@ -142,7 +157,8 @@ TEST(Yaml, OverridesMakeAndChangeWhatTheyName) {
   set_override(root, "new.deep.key=a=b");
   set_override(root, "seed=");
   EXPECT_EQ(to_line(to_json(root)),
-            R"({"stages":{"student":{"train":{"steps":200},"loss":{"ce":1.0,"kd":[1,"2"]}},"list":[1,{"a":5},"six"]},"new":{"deep":{"key":"a=b"}},"seed":null})");
+            R"({"stages":{"student":{"train":{"steps":200},"loss":{"ce":1.0,"kd":[1,"2"]}},"list":[1,{"a":5},"six"]},)"
+            R"("new":{"deep":{"key":"a=b"}},"seed":null})");
   EXPECT_EQ(root.find("stages")->find("student")->find("train")->find("steps")->place(), "");
   Node empty;
   set_override(empty, "a.b=1");
@@ -157,9 +173,12 @@ TEST(Yaml, OverridesThatMakeNoSenseAreUsageErrors) {
 }
 
 TEST(Yaml, WrittenTreesAreReadBackTheSame) {
-  const std::vector<std::string> texts{"plain", "with space", "a: b", "a #b", "#a", "- a", "-", "-1", "-.5", "null", "~", "", " lead", "trail ", "trail:", "---", "--- a",
-                                       "...",   "1e3",        "true", "no",   "'q'", "\"q\"", "a\nb\n", "tab\there", "\x01\x7f", "ü", "\xE2\x80\xA8", "\xC2\x85x",
-                                       "\xEF\xBB\xBF", "😀", "[a]", "{a}", "a, b", "a]", "*a", "&a", "!a", "%a", "@a", "`a", "|", ">", "?", "? a", ":", ":a", "<<", "=",
+  const std::vector<std::string> texts{"plain", "with space", "a: b", "a #b", "#a", "- a", "-", "-1", "-.5", "null", "~", "", " lead", "trail ",
+                                       "trail:", "---", "--- a",
+                                       "...", "1e3", "true", "no", "'q'", "\"q\"", "a\nb\n", "tab\there",
+                                       "\x01\x7f", "ü", "\xE2\x80\xA8", "\xC2\x85x",
+                                       "\xEF\xBB\xBF", "😀", "[a]", "{a}", "a, b", "a]", "*a", "&a", "!a", "%a", "@a",
+                                       "`a", "|", ">", "?", "? a", ":", ":a", "<<", "=",
                                        "back\\slash", std::string(3000, 'k'), std::string("z\0z", 3)};
   Node map;
   map.kind = Node::Kind::map;

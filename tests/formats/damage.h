@@ -1,6 +1,7 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <functional>
 #include <string>
 
@@ -9,6 +10,7 @@
 
 /// Puts these bytes where they are wanted, without the sync of an atomic write: thousands of damaged files are made here.
 inline void put_bytes(const attar::fs::path& path, std::string_view bytes) {
+  std::remove(path.c_str());  // some file systems sync a file that is cut to nothing and written again
   std::FILE* file = std::fopen(path.c_str(), "wb");
   ASSERT_NE(file, nullptr);
   ASSERT_EQ(std::fwrite(bytes.data(), 1, bytes.size(), file), bytes.size());

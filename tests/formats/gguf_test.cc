@@ -57,7 +57,8 @@ std::string gguf_refusal(const fs::path& path, const GgufBytes& file) {
 }
 
 ::testing::AssertionResult gguf_has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos ? ::testing::AssertionSuccess() : ::testing::AssertionFailure() << "'" << part << "' not in: '" << text << "'";
+  return text.find(part) != std::string::npos ? ::testing::AssertionSuccess()
+                                               : ::testing::AssertionFailure() << "'" << part << "' not in: '" << text << "'";
 }
 
 GgufMetadata gguf_every_kind() {
@@ -120,7 +121,8 @@ TEST(Gguf, EveryKindOfMetadataReadsBack) {
   writer.commit();
   const GgufFile file(folder / "x.gguf");
   ASSERT_EQ(file.metadata().entries().size(), metadata.entries().size());
-  for (size_t i = 0; i < metadata.entries().size(); ++i) EXPECT_TRUE(file.metadata().entries()[i] == metadata.entries()[i]) << metadata.entries()[i].first;
+  for (size_t i = 0; i < metadata.entries().size(); ++i)
+    EXPECT_TRUE(file.metadata().entries()[i] == metadata.entries()[i]) << metadata.entries()[i].first;
 }
 
 TEST(Gguf, MetadataIsAskedByMeaning) {
@@ -244,7 +246,8 @@ TEST(Gguf, ReaderRefusesByName) {
   // Many tensors whose sum leaves 64 bits.
   GgufBytes sum;
   sum.start(3, 0);
-  for (uint64_t i = 0; i < 3; ++i) sum.tensor(std::string(1, static_cast<char>('a' + i)), {uint64_t{1} << 60, 7}, 24, i * 7 * (uint64_t{1} << 60));
+  for (uint64_t i = 0; i < 3; ++i)
+    sum.tensor(std::string(1, static_cast<char>('a' + i)), {uint64_t{1} << 60, 7}, 24, i * 7 * (uint64_t{1} << 60));
   EXPECT_TRUE(gguf_has(refusal(sum.pad().data(32)), "2^64"));
 
   const auto value = [&](const std::function<void(GgufBytes&)>& put) {
@@ -260,7 +263,9 @@ TEST(Gguf, ReaderRefusesByName) {
   EXPECT_TRUE(gguf_has(value([](GgufBytes& f) { f.number<int32_t>(9).number<int32_t>(77).number<uint64_t>(1).number<uint64_t>(0); }), "77"));
   for (int32_t kind : {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12}) {
     for (uint64_t count : {uint64_t{100}, uint64_t{1} << 30, (uint64_t{1} << 30) + 1, uint64_t{1} << 61, UINT64_MAX})
-      EXPECT_NE(value([&](GgufBytes& f) { f.number<int32_t>(9).number<int32_t>(kind).number<uint64_t>(count).number<uint64_t>(0); }), "") << kind << " " << count;
+      EXPECT_NE(value([&](GgufBytes& f) {
+        f.number<int32_t>(9).number<int32_t>(kind).number<uint64_t>(count).number<uint64_t>(0);
+      }), "") << kind << " " << count;
   }
   EXPECT_TRUE(gguf_has(value([](GgufBytes& f) { f.number<int32_t>(8).number<uint64_t>(uint64_t{1} << 40); }), "2^30"));
   EXPECT_TRUE(gguf_has(value([](GgufBytes& f) { f.number<int32_t>(8).number<uint64_t>(1 << 20); }), "cut short"));
@@ -279,7 +284,8 @@ TEST(Gguf, AlignmentOfTheFileIsFollowed) {
   TestFolder folder;
   const auto path = folder / "x.gguf";
   const auto file = [](uint32_t alignment, uint64_t second) {
-    return GgufBytes().start(2, 1).text("general.alignment").number<int32_t>(4).number<uint32_t>(alignment).tensor("a", {1}, 0, 0).tensor("b", {1}, 0, second);
+    return GgufBytes().start(2, 1).text("general.alignment").number<int32_t>(4).number<uint32_t>(alignment)
+        .tensor("a", {1}, 0, 0).tensor("b", {1}, 0, second);
   };
   EXPECT_EQ(gguf_refusal(path, file(64, 64).pad(64).data(128)), "");
   EXPECT_EQ(gguf_refusal(path, file(8, 8).pad(8).data(16)), "");
@@ -287,7 +293,8 @@ TEST(Gguf, AlignmentOfTheFileIsFollowed) {
   EXPECT_TRUE(gguf_has(gguf_refusal(path, file(24, 24).pad(64).data(128)), "power of two"));
   EXPECT_TRUE(gguf_has(gguf_refusal(path, file(0, 0).pad(64).data(128)), "power of two"));
   EXPECT_NE(gguf_refusal(path, file(1u << 31, 1u << 31).pad(64).data(128)), "");
-  EXPECT_TRUE(gguf_has(gguf_refusal(path, GgufBytes().start(0, 1).text("general.alignment").number<int32_t>(10).number<uint64_t>(32)), "another type"));
+  EXPECT_TRUE(gguf_has(gguf_refusal(path, GgufBytes().start(0, 1).text("general.alignment").number<int32_t>(10).number<uint64_t>(32)),
+              "another type"));
 }
 
 TEST(Gguf, EveryCutAndEveryChangedByte) {
@@ -304,7 +311,8 @@ TEST(Gguf, EveryCutAndEveryChangedByte) {
 
 TEST(Gguf, VocabulariesOfLlamaCpp) {
   ATTAR_NEED_DATA("tokenizers/vocab-tests");
-  for (const auto& [name, tokens] : std::map<std::string, size_t>{{"ggml-vocab-gpt-2.gguf", 50257}, {"ggml-vocab-llama-spm.gguf", 32000}, {"ggml-vocab-phi-3.gguf", 32064}}) {
+  for (const auto& [name, tokens] : std::map<std::string, size_t>
+           {{"ggml-vocab-gpt-2.gguf", 50257}, {"ggml-vocab-llama-spm.gguf", 32000}, {"ggml-vocab-phi-3.gguf", 32064}}) {
     const GgufFile file(test_data() / "tokenizers" / "vocab-tests" / name);
     const auto* list = file.metadata().find("tokenizer.ggml.tokens");
     ASSERT_NE(list, nullptr) << name;

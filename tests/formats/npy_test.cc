@@ -51,8 +51,10 @@ TEST(Npy, OtherHeaders) {
   EXPECT_TRUE(read_npy(path).bytes.empty());
   for (const char* wrong : {"{'descr': '>f4', 'fortran_order': False, 'shape': (1,)}", "{'descr': '<f4', 'fortran_order': True, 'shape': (1,)}",
                             "{'descr': '<f4', 'shape': (1,)}", "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}",
-                            "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
-                            "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387905, 4)}", "{'descr': '<f4', 'fortran_order': False, 'shape': (1 1)}",
+                            "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",
+                                       "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
+                            "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387905, 4)}",
+                                       "{'descr': '<f4', 'fortran_order': False, 'shape': (1 1)}",
                             "{'descr': '<f4', 'fortran_order': False, 'shape': (1,)} x", "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}",
                             "{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", "{'descr': '<f4", "{", "", "{'more': 1}"}) {
     put_bytes(path, npy_bytes(wrong, 4));

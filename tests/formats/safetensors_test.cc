@@ -37,7 +37,8 @@ TEST(Safetensors, WrittenFileReadsBack) {
   const std::vector<uint8_t> codes = {7, 8, 9};
   const double scalar = 2.5;
   {
-    SafetensorsWriter writer(path, {{"z.weight", Dtype::f32, {2, 3}}, {"a \"quoted\" é", Dtype::u8, {3}}, {"empty", Dtype::f16, {0, 4}}, {"scalar", Dtype::f64, {}}},
+    SafetensorsWriter writer(path, {{"z.weight", Dtype::f32, {2, 3}}, {"a \"quoted\" é", Dtype::u8, {3}}, {"empty", Dtype::f16, {0, 4}},
+               {"scalar", Dtype::f64, {}}},
                              {{"format", "pt"}, {"line", "a\nb"}});
     writer.write(matrix.data(), 10);
     writer.write(reinterpret_cast<const char*>(matrix.data()) + 10, 14);
@@ -110,11 +111,13 @@ TEST(Safetensors, RefusesByName) {
   const auto path = folder / "x.safetensors";
   const auto refusal = [&](const std::string& header, size_t data) { return safetensors_refusal(path, header, data); };
   const auto has = [](const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos ? ::testing::AssertionSuccess() : ::testing::AssertionFailure() << "'" << part << "' not in: " << text;
+    return text.find(part) != std::string::npos ? ::testing::AssertionSuccess()
+                                               : ::testing::AssertionFailure() << "'" << part << "' not in: " << text;
   };
   EXPECT_TRUE(has(refusal(R"({"w":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}})", 1), "F8_E4M3"));
   EXPECT_TRUE(has(refusal(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", 2), "no hole"));
-  EXPECT_TRUE(has(refusal(R"({"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"v":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3), "no overlap"));
+  EXPECT_TRUE(has(refusal(R"({"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"v":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+                      3), "no overlap"));
   EXPECT_TRUE(has(refusal(R"({"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 3), "2 bytes"));
   EXPECT_TRUE(has(refusal(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,2]}})", 2), "8 bytes"));
   EXPECT_TRUE(has(refusal(R"({"w":{"dtype":"U8","shape":[2],"data_offsets":[2,0]}})", 2), "[2, 0]"));
@@ -189,7 +192,8 @@ TEST(SafetensorsFolder, ShardsAndTheirIndex) {
     put_bytes(index, std::string(R"({"weight_map":{"a":")") + outside + "\"}}");
     EXPECT_ERROR(SafetensorsFolder(folder.path()), "weight_map");
   }
-  for (const char* wrong : {R"({"metadata":{}})", R"({"weight_map":[]})", R"({"weight_map":3})", R"({"weight_map":{"a":{"b":"c"}}})", R"({"weight_map":{"a":1}})", "[]", "3", "\"x\"", "{",
+  for (const char* wrong : {R"({"metadata":{}})", R"({"weight_map":[]})", R"({"weight_map":3})", R"({"weight_map":{"a":{"b":"c"}}})",
+             R"({"weight_map":{"a":1}})", "[]", "3", "\"x\"", "{",
                             R"({"weight_map":{"a":"x","a":"y"}})", R"({"weight_map":{},"weight_map":{}})", ""}) {
     put_bytes(index, wrong);
     EXPECT_THROW(SafetensorsFolder(folder.path()), Error) << wrong;

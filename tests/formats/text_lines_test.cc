@@ -39,7 +39,8 @@ TEST(LineReader, SplitsOnNewlinesOnly) {
   const auto path = folder / "x.txt";
   using Lines = std::vector<std::string>;
   for (const auto& [text, expected] : std::vector<std::pair<std::string, Lines>>{
-           {"", {}}, {"\n", {""}}, {"a", {"a"}}, {"a\n", {"a"}}, {"a\n\nb", {"a", "", "b"}}, {"a\r\nb\r", {"a\r", "b\r"}}, {std::string("a\0b\n", 4), {std::string("a\0b", 3)}}}) {
+           {"", {}}, {"\n", {""}}, {"a", {"a"}}, {"a\n", {"a"}}, {"a\n\nb", {"a", "", "b"}}, {"a\r\nb\r", {"a\r", "b\r"}},
+                      {std::string("a\0b\n", 4), {std::string("a\0b", 3)}}}) {
     put_bytes(path, text);
     EXPECT_EQ(all_lines(path), expected);
     EXPECT_EQ(read_text(path), text);
@@ -126,7 +127,8 @@ TEST(Csv, RefusesByLine) {
     return error_of([&] { all_rows(path); });
   };
   const auto has = [](const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos ? ::testing::AssertionSuccess() : ::testing::AssertionFailure() << "'" << part << "' not in: " << text;
+    return text.find(part) != std::string::npos ? ::testing::AssertionSuccess()
+                                               : ::testing::AssertionFailure() << "'" << part << "' not in: " << text;
   };
   EXPECT_TRUE(has(refusal(""), "empty"));
   EXPECT_TRUE(has(refusal("\n\n"), "empty"));

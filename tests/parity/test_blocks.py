@@ -124,19 +124,19 @@ def test_bytes_are_ggmls(ggml, tmp_path, name, weighted):
     random = numpy.random.default_rng(5)
     columns = 1280
     rows = VALUES // len(KINDS) // columns + 1
-    for kind in KINDS:
-        x = values_of(kind, rows * columns, random).reshape(rows, columns)
-        importance = None
-        if weighted:
-            importance = random.standard_gamma(0.5, columns).astype(numpy.float32)
-            importance[random.random(columns) < 0.02] = 0
-        reference = theirs(ggml, name, x, importance)
-        mine = ours(tmp_path, name, x, importance)
-        assert numpy.array_equal(mine, reference), say_difference(name, kind, x, mine, reference)
-        if kind in ("normal", "spike"):
-            few = x[:40]
-            plain = ours(tmp_path, name, few, importance, "--plain")
-            assert numpy.array_equal(plain, reference[:plain.size]), say_difference(name, kind + " plain", few, plain, reference[:plain.size])
+    importance = None
+    if weighted:
+        importance = random.standard_gamma(0.5, columns).astype(numpy.float32)
+        importance[random.random(columns) < 0.02] = 0
+        importance[:300] = 0
+    x = numpy.stack([values_of(kind, rows * columns, random).reshape(rows, columns) for kind in KINDS])
+    reference = theirs(ggml, name, x.reshape(-1, columns), importance).reshape(len(KINDS), -1)
+    for option, few in ((None, rows), ("--plain", min(rows, 19)), ("--avx2", min(rows, 200))):
+        part = numpy.ascontiguousarray(x[:, :few])
+        mine = ours(tmp_path, name, part.reshape(-1, columns), importance, *([option] if option else [])).reshape(len(KINDS), -1)
+        for kind in range(len(KINDS)):
+            expected = reference[kind, :mine.shape[1]]
+            assert numpy.array_equal(mine[kind], expected), say_difference(name, KINDS[kind], part[kind], mine[kind], expected)
 
 
 @pytest.mark.parametrize("name", TYPES)

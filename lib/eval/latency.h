@@ -1,0 +1,25 @@
+#pragma once
+#include <vector>
+
+#include "base/json.h"
+#include "model/decoder.h"
+
+namespace attar {
+
+struct LatencyOptions {
+  int64_t prompt_tokens = 64, new_tokens = 32;
+  int64_t runs = 10, warm_up = 2;  ///< measured runs; runs before them that do not count
+  uint64_t seed = 0;               ///< of the prompts' random ids
+};
+
+/// Greedy generation for one user, timed. Time to first token: from the call to the first new id. Tokens/s: new ids after the first over their time.
+struct LatencyResult {
+  LatencyOptions options;
+  std::vector<double> first_token_s, tokens_per_s;  ///< per run, ascending
+  /// {ttft_s: {value (median), p10, p90, p99}, tokens_per_s: {value (median), p10, p90}, prompt_tokens, new_tokens, runs, warm_up, threads}
+  Json to_json() const;
+};
+/// Prompts are random ids, other ones in every run; options are cut to what the model's context holds.
+LatencyResult measure_latency(const Decoder& model, LatencyOptions options = {});
+
+}  // namespace attar

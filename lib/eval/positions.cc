@@ -1,0 +1,107 @@
+#include "eval/positions.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "data/source.h"
+
+namespace attar {
+
+namespace {
+constexpr int64_t kBatchTokens = 4096;  ///< of one forward pass
+
+class ChunkPositions : public ScoredPositions {
+ public:
+  ChunkPositions(std::vector<int32_t> ids, std::optional<int32_t> bos, int64_t ctx) : ids_(std::move(ids)), bos_(bos), ctx_(ctx) {
+    chunks_ = static_cast<int64_t>(ids_.size()) / ctx;
+  }
+
+  bool next(ScoredBatch& batch) override {
+    const int64_t many = std::min(std::max<int64_t>(1, kBatchTokens / ctx_), chunks_ - done_);
+    if (many <= 0) return false;
+    at::Tensor tokens = at::empty({many, ctx_}, at::kLong);
+    std::copy_n(ids_.begin() + done_ * ctx_, many * ctx_, tokens.data_ptr<int64_t>());
+    const int64_t first = ctx_ / 2;
+    const at::Tensor rows = at::arange(many, at::kLong).unsqueeze(1) * ctx_, columns = at::arange(first, ctx_ - 1, at::kLong);
+    batch.positions = (rows + columns).reshape(-1);
+    batch.targets = tokens.slice(1, first + 1).reshape(-1).contiguous();
+    if (bos_) tokens.select(1, 0).fill_(*bos_);
+    batch.tokens = TokenBatch{};
+    batch.tokens.ids = tokens;
+    done_ += many;
+    return true;
+  }
+  void rewind() override { done_ = 0; }
+  int64_t count() const override { return chunks_ * (ctx_ - 1 - ctx_ / 2); }
+  std::string protocol() const override {
+    return str("llama.cpp: ", chunks_, " chunks of ", ctx_, " tokens without overlap, second half scored", bos_ ? ", first token BOS" : "");
+  }
+
+ private:
+  std::vector<int32_t> ids_;
+  std::optional<int32_t> bos_;
+  int64_t ctx_, chunks_ = 0, done_ = 0;
+};
+
+class RowPositions : public ScoredPositions {
+ public:
+  RowPositions(const TokenRows& rows, int64_t batch) : rows_(rows), batch_(batch), count_(rows.learned_tokens()) {}
+
+  bool next(ScoredBatch& batch) override {
+    const int64_t end = std::min(done_ + batch_, rows_.rows());
+    if (done_ >= end) return false;
+    std::vector<int64_t> numbers;
+    for (; done_ < end; ++done_) numbers.push_back(done_);
+    const Batch made = make_batch(rows_, numbers);
+    batch.tokens = TokenBatch{};
+    batch.tokens.ids = made.at("ids");
+    batch.tokens.segments = made.at("segments");
+    const at::Tensor labels = made.at("labels").reshape(-1);
+    batch.positions = labels.ge(0).nonzero().squeeze(1);
+    batch.targets = labels.index_select(0, batch.positions);
+    return true;
+  }
+  void rewind() override { done_ = 0; }
+  int64_t count() const override { return count_; }
+  std::string protocol() const override { return str("learned tokens of ", rows_.rows(), " rows, each after its own document's beginning"); }
+
+ private:
+  const TokenRows& rows_;
+  int64_t batch_, count_, done_ = 0;
+};
+}  // namespace
+
+std::unique_ptr<ScoredPositions> chunk_positions(std::vector<int32_t> ids, std::optional<int32_t> bos, int64_t ctx, int64_t limit) {
+  check(ctx >= 4 && ctx <= (int64_t{1} << 20), "ctx", "4 to 1048576", str(ctx));
+  if (limit > 0 && limit < static_cast<int64_t>(ids.size())) ids.resize(static_cast<size_t>(limit));
+  const int64_t count = static_cast<int64_t>(ids.size());
+  check(count >= 2 * ctx, "text to evaluate on", str("at least ", 2 * ctx, " tokens (two chunks of ctx)").c_str(), str(count), "give more text or a smaller ctx");
+  return std::make_unique<ChunkPositions>(std::move(ids), bos, ctx);
+}
+
+std::unique_ptr<ScoredPositions> row_positions(const TokenRows& rows, int64_t batch) {
+  check(rows.learned_tokens() > 0, "rows to evaluate on", "something to predict", "nothing");
+  return std::make_unique<RowPositions>(rows, std::max<int64_t>(batch, 1));
+}
+
+std::vector<int32_t> text_ids(const std::string& text, const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = tokenizer.encode(text);
+  if (const auto bos = chunk_bos(tokenizer)) ids.insert(ids.begin(), *bos);
+  return ids;
+}
+
+std::optional<int32_t> chunk_bos(const Tokenizer& tokenizer) { return tokenizer.add_bos() ? tokenizer.bos() : std::nullopt; }
+
+at::Tensor scored_hidden(const Decoder& model, const ScoredBatch& batch) {
+  const at::Device device = model.weights().begin()->second.device();
+  TokenBatch tokens = batch.tokens;
+  tokens.ids = tokens.ids.to(device);
+  const at::Tensor hidden = model.hidden(tokens);
+  return hidden.reshape({-1, hidden.size(-1)}).index_select(0, batch.positions.to(device));
+}
+
+int64_t slice_rows(int64_t vocab) { return std::clamp<int64_t>((int64_t{1} << 19) / std::max<int64_t>(vocab, 1), 1, 4096); }
+
+}  // namespace attar

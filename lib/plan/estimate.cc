@@ -1,0 +1,248 @@
+#include "plan/estimate.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <thread>
+
+#include "base/check.h"
+#include "formats/ggml_types.h"
+#include "formats/gguf.h"
+#include "spec/gguf_names.h"
+#include "spec/model_config.h"
+#include "spec/pruned_spec.h"
+
+namespace attar {
+namespace {
+
+fs::path machine_file() {
+  const char* home = std::getenv("ATTAR_HOME");
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* user = std::getenv("HOME");
+  if (home && *home) return fs::path(home) / "machine.json";
+  if (cache && *cache) return fs::path(cache) / "attar" / "machine.json";
+  return fs::path(user ? user : "/tmp") / ".cache" / "attar" / "machine.json";
+}
+
+/// What is known of a stage's result before it exists.
+struct Planned {
+  std::optional<ModelSpec> spec;
+  int64_t vocab = 0;
+  int64_t bytes = 0;
+  bool cache = false;
+};
+
+/// Bytes of text a path stands for; compressed text is taken as three times its size.
+double text_bytes(const fs::path& path) {
+  double total = 0;
+  const auto add = [&](const fs::path& file) { total += static_cast<double>(fs::file_size(file)) * (file.extension() == ".zst" ? 3 : 1); };
+  if (fs::is_directory(path)) {
+    for (const auto& entry : fs::directory_iterator(path))
+      if (entry.is_regular_file()) add(entry.path());
+  } else if (fs::exists(path)) {
+    add(path);
+  }
+  return total;
+}
+
+constexpr double kBytesPerToken = 3.5, kBytesPerRow = 180;
+
+class Estimator {
+ public:
+  Estimator(const Recipe& recipe, const fs::path& folder) : recipe_(recipe), folder_(folder), flops_(machine_flops()) {}
+
+  std::vector<StageEstimate> all() {
+    std::vector<StageEstimate> out;
+    for (const Stage& stage : recipe_.stages) out.push_back(one(stage));
+    return out;
+  }
+
+ private:
+  StageEstimate one(const Stage& stage) {
+    StageEstimate e;
+    e.id = stage.id, e.kind = stage.kind;
+    e.state = stage_state(stage, folder_, e.reason) == StageState::done ? "done" : "needed";
+    Planned planned;
+    const Node node = from_json(stage.effective);
+    if (stage.kind == "train_tokenizer") {
+      planned.vocab = read_fields<TrainTokenizerConfig>(node, stage.id).vocab_size;
+      e.disk_bytes = planned.vocab * 20;
+      e.peak_bytes = static_cast<int64_t>(data_bytes(stage, "data") * 12) + (int64_t{64} << 20);
+      e.seconds = data_bytes(stage, "data") / 2e6;
+    } else if (stage.kind == "distill") {
+      const auto config = read_fields<DistillConfig>(node, stage.id);
+      planned = student(stage);
+      training(e, stage, planned, config.data, config.train, input(stage, "teacher"));
+    } else if (stage.kind == "capture") {
+      capture(e, stage, read_fields<CaptureConfig>(node, stage.id), planned);
+    } else if (stage.kind == "prune") {
+      planned = input(stage, "model");
+      const auto config = read_fields<PruneConfig>(node, stage.id);
+      if (planned.spec) {
+        e.tokens = config.calibration_rows * std::min(config.data.seq, planned.spec->context);
+        e.flops = forward_flops(*planned.spec, e.tokens, config.data.seq);
+        e.peak_bytes = 3 * 4 * parameter_count(*planned.spec) + kBase;
+        planned.spec = pruned_spec(*planned.spec, config);
+        planned.bytes = e.disk_bytes = 4 * parameter_count(*planned.spec);
+      }
+    } else if (stage.kind == "quantize") {
+      const auto config = read_fields<QuantConfig>(node, stage.id);
+      planned = input(stage, "model");
+      if (config.method == "qat") training(e, stage, planned, config.data, config.train, stage_of(stage, "teacher") ? input(stage, "teacher") : planned);
+      else if (planned.spec) e.peak_bytes = 3 * 4 * parameter_count(*planned.spec) + kBase, e.seconds = static_cast<double>(parameter_count(*planned.spec)) / 50e6;
+      if (planned.spec) e.disk_bytes = planned.bytes = 5 * parameter_count(*planned.spec);
+    } else if (stage.kind == "export") {
+      exported(e, stage, read_fields<ExportConfig>(node, stage.id), planned);
+    } else {
+      evaluated(e, stage, read_fields<EvaluateConfig>(node, stage.id));
+    }
+    if (planned.spec) e.parameters = parameter_count(*planned.spec);
+    if (e.seconds == 0) e.seconds = e.flops / flops_ + 0.5;
+    if (e.peak_bytes == 0) e.peak_bytes = kBase;
+    if (e.state == "done") e.seconds = 0;
+    known_[stage.id] = planned;
+    return e;
+  }
+
+  const Reference* stage_of(const Stage& stage, const std::string& key) const {
+    for (const Reference& r : stage.references)
+      if (r.key == key) return &r;
+    return nullptr;
+  }
+
+  /// What a reference gives: a planned stage, or the headers of what lies at its path.
+  Planned input(const Stage& stage, const std::string& key) {
+    const Reference* r = stage_of(stage, key);
+    if (!r) return {};
+    if (!r->stage.empty()) return known_[r->stage];
+    Planned planned;
+    if (fs::exists(r->path / "config.json")) {
+      planned.spec = spec_from_config(read_json(r->path / "config.json"), (r->path / "config.json").string());
+    } else if (r->path.extension() == ".gguf") {
+      planned.spec = spec_from_gguf(GgufFile(r->path));
+    } else {
+      planned.cache = fs::exists(r->path / "manifest.json");
+    }
+    if (planned.spec) planned.vocab = planned.spec->vocab;
+    if (fs::exists(r->path)) planned.bytes = static_cast<int64_t>(fs::is_directory(r->path) ? folder_bytes(r->path) : fs::file_size(r->path));
+    return planned;
+  }
+
+  Planned student(const Stage& stage) {
+    const Reference* model = stage_of(stage, "model");
+    if (!model || !model->stage.empty() || (model->path.extension() != ".yaml" && model->path.extension() != ".yml")) return input(stage, "model");
+    Planned planned;
+    planned.vocab = input(stage, "tokens").vocab;
+    if (!planned.vocab) planned.vocab = input(stage, "teacher").vocab;
+    const auto config = read_fields<ModelConfig>(read_yaml(model->path), model->path.string());
+    planned.spec = spec_from_model_config(config, planned.vocab ? planned.vocab : 32000);
+    return planned;
+  }
+
+  double data_bytes(const Stage& stage, const std::string& key) const {
+    if (const Reference* r = stage_of(stage, key)) return text_bytes(r->path);
+    return recipe_.task ? text_bytes(recipe_.task->train) : 0;
+  }
+
+  /// Rows and mean tokens a row that a stage's data will give.
+  std::pair<double, double> rows(const Stage& stage, const DataConfig& data) const {
+    const double bytes = data_bytes(stage, "data.path");
+    if (!recipe_.task || stage_of(stage, "data.path")) return {std::max(1.0, bytes / kBytesPerToken / static_cast<double>(data.seq)), static_cast<double>(data.seq)};
+    const double length = std::min(static_cast<double>(data.seq), kBytesPerRow / kBytesPerToken);
+    return {std::max(1.0, bytes / kBytesPerRow), length};
+  }
+
+  void training(StageEstimate& e, const Stage& stage, Planned& planned, const DataConfig& data, const TrainConfig& train, const Planned& teacher) {
+    if (!planned.spec) return;
+    const double length = rows(stage, data).second;
+    e.tokens = static_cast<int64_t>(static_cast<double>(train.steps * train.batch * train.accumulate) * length);
+    e.flops = 3 * forward_flops(*planned.spec, e.tokens, static_cast<int64_t>(length));
+    int64_t weights = 16 * parameter_count(*planned.spec);  // weights, gradients, two moments
+    if (teacher.spec && !teacher.cache) {
+      e.flops += forward_flops(*teacher.spec, e.tokens, static_cast<int64_t>(length));
+      weights += 4 * parameter_count(*teacher.spec);
+    }
+    const ModelSpec& s = *planned.spec;
+    const int64_t tokens = static_cast<int64_t>(static_cast<double>(train.batch) * length);
+    int64_t per_token = 0;  // float32 numbers that backward needs, per token
+    for (const LayerSpec& layer : s.layers) per_token += 8 * s.hidden + 4 * layer.ffn + 3 * layer.heads * s.head_size;
+    e.peak_bytes = weights + 4 * tokens * per_token + static_cast<int64_t>(data_bytes(stage, "data.path") * 3) + kBase;
+    e.disk_bytes = planned.bytes = 4 * parameter_count(s);
+  }
+
+  void capture(StageEstimate& e, const Stage& stage, const CaptureConfig& config, Planned& planned) {
+    const Planned teacher = input(stage, "teacher");
+    planned.cache = true;
+    planned.vocab = teacher.vocab;
+    if (!teacher.spec) return;
+    const auto [count, length] = rows(stage, config.data);
+    e.tokens = static_cast<int64_t>(count * length);
+    e.flops = forward_flops(*teacher.spec, e.tokens, static_cast<int64_t>(length));
+    const int64_t per_token = config.codec.kind == "full" ? 2 * teacher.spec->vocab : config.codec.kind == "top_k" ? 6 * config.codec.k : 48;
+    e.disk_bytes = planned.bytes = e.tokens * per_token;
+    e.peak_bytes = 4 * parameter_count(*teacher.spec) + config.shard_rows * static_cast<int64_t>(length) * per_token + config.batch * config.data.seq * teacher.spec->vocab * 8 + kBase;
+    e.parameters = parameter_count(*teacher.spec);
+  }
+
+  void exported(StageEstimate& e, const Stage& stage, const ExportConfig& config, Planned& planned) {
+    planned = input(stage, "model");
+    if (!planned.spec) return;
+    const double parameters = static_cast<double>(parameter_count(*planned.spec));
+    const std::map<std::string, double> bits = {{"", 4.6}, {"f32", 32}, {"fp32", 32}, {"f16", 16}, {"fp16", 16}, {"bf16", 16}, {"int8", 8.3}, {"int4", 5.1}, {"q8_0", 8.5}};
+    const auto found = bits.find(config.type);
+    e.disk_bytes = planned.bytes = static_cast<int64_t>(parameters * (found == bits.end() ? 4.9 : found->second) / 8);
+    e.peak_bytes = static_cast<int64_t>(parameters * 8) + kBase;
+    e.seconds = 1 + parameters / 30e6;
+  }
+
+  void evaluated(StageEstimate& e, const Stage& stage, const EvaluateConfig& config) {
+    const Reference* text = stage_of(stage, "text");
+    double tokens = text ? text_bytes(text->path) / kBytesPerToken : recipe_.task ? text_bytes(recipe_.task->test) / kBytesPerToken : 0;
+    if (config.text_tokens > 0) tokens = std::min(tokens, static_cast<double>(config.text_tokens));
+    const double task = recipe_.task ? text_bytes(recipe_.task->test) / kBytesPerToken * 1.5 : 0;
+    for (const Reference& r : stage.references) {
+      if (r.key.rfind("of", 0) != 0) continue;
+      const Planned planned = input(stage, r.key);
+      if (!planned.spec) continue;
+      e.tokens += static_cast<int64_t>(tokens + task);
+      e.flops += forward_flops(*planned.spec, static_cast<int64_t>(tokens + task), config.ctx);
+      e.peak_bytes = std::max(e.peak_bytes, 8 * parameter_count(*planned.spec) + config.ctx * planned.spec->vocab * 16 + kBase);
+    }
+    e.disk_bytes = 1 << 20;
+  }
+
+  static constexpr int64_t kBase = int64_t{300} << 20;  ///< LibTorch itself
+  const Recipe& recipe_;
+  fs::path folder_;
+  double flops_;
+  std::map<std::string, Planned> known_;
+};
+
+}  // namespace
+
+double machine_flops() {
+  try {
+    if (fs::exists(machine_file())) return get<double>(read_json(machine_file()), "flops", machine_file().string());
+  } catch (const Error&) {
+    // A file that cannot be read is as good as none.
+  }
+  return 25e9 * std::max(1u, std::thread::hardware_concurrency());
+}
+
+void remember_machine_flops(double flops) {
+  std::error_code ignored;
+  fs::create_directories(machine_file().parent_path(), ignored);
+  if (!ignored) write_json(machine_file(), {{"flops", flops}});
+}
+
+std::vector<StageEstimate> estimate(const Recipe& recipe, const fs::path& run_folder) { return Estimator(recipe, run_folder).all(); }
+
+Json to_json(const std::vector<StageEstimate>& estimates) {
+  Json stages = Json::array();
+  for (const StageEstimate& e : estimates)
+    stages.push_back({{"id", e.id}, {"kind", e.kind}, {"state", e.state}, {"reason", e.reason}, {"parameters", e.parameters}, {"peak_bytes", e.peak_bytes},
+                      {"disk_bytes", e.disk_bytes}, {"tokens", e.tokens}, {"flops", e.flops}, {"seconds", e.seconds}});
+  return {{"stages", std::move(stages)}};
+}
+
+}  // namespace attar

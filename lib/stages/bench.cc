@@ -1,0 +1,126 @@
+#include "stages/bench.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/rng.h"
+#include "device/device.h"
+#include "distill/distill_loss.h"
+#include "model/generate.h"
+#include "spec/model_config.h"
+#include "teacher/capture.h"
+
+namespace attar {
+namespace {
+
+double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+Decoder bench_model(const fs::path& path, int64_t vocab, uint64_t seed) {
+  if (path.extension() == ".yaml" || path.extension() == ".yml")
+    return Decoder::random(spec_from_model_config(read_fields<ModelConfig>(read_yaml(path), ""), vocab), seed);
+  LoadOptions options;
+  options.tokenizer = false;
+  Checkpoint model = load_checkpoint(model_path(path), options);
+  return Decoder(model.spec, std::move(model.weights));
+}
+
+TokenRows random_rows(int64_t rows, int64_t seq, int64_t vocab, uint64_t seed) {
+  TokenRows out;
+  out.ids = at::empty({rows, seq}, at::kInt);
+  Rng rng(seed, stream_of("bench"));
+  int32_t* ids = out.ids.mutable_data_ptr<int32_t>();
+  for (int64_t i = 0; i < rows * seq; ++i) ids[i] = static_cast<int32_t>(rng.below(vocab));
+  out.learn = at::ones({rows, seq}, at::kByte);
+  out.segments = at::zeros({rows, seq}, at::kInt);
+  out.lengths = at::full({rows}, seq, at::kInt);
+  return out;
+}
+
+}  // namespace
+
+Json bench_train(const BenchTrain& bench) {
+  check(bench.batch > 0 && bench.seq > 1 && bench.steps > 0, "bench train", "batch, seq and steps above 0");
+  Decoder student = bench_model(bench.student, bench.vocab, bench.seed);
+  std::unique_ptr<Decoder> teacher;
+  std::unique_ptr<CacheReader> cache;
+  if (bench.teacher) teacher = std::make_unique<Decoder>(bench_model(*bench.teacher, student.spec().vocab, bench.seed + 1));
+  if (bench.cache) cache = std::make_unique<CacheReader>(*bench.cache);
+  int64_t vocab = student.spec().vocab;
+  if (teacher) vocab = std::min(vocab, teacher->spec().vocab);
+  if (cache) vocab = std::min(vocab, cache->identity().vocab);
+  student.require_grad(true);
+
+  const TokenRows rows = random_rows(bench.batch * 4, bench.seq, vocab, bench.seed);
+  RowSource source(rows, bench.batch, bench.seed, false);
+  std::vector<at::Tensor> weights, first, second, steps;
+  for (auto& [name, tensor] : student.weights()) {
+    weights.push_back(tensor);
+    first.push_back(at::zeros_like(tensor)), second.push_back(at::zeros_like(tensor)), steps.push_back(at::zeros({}, at::kFloat));
+  }
+  LossWeights loss_weights;
+  (teacher || cache ? loss_weights.kl : loss_weights.ce) = 1;
+  constexpr int64_t kWarmUp = 3;
+  std::vector<double> times;
+  double last_loss = 0;
+  Batch batch;
+  for (int64_t step = 0; step < bench.steps + kWarmUp; ++step) {
+    const double begin = now_seconds();
+    source.next(batch);
+    const LogitTargets targets = teacher ? live_targets(*teacher, batch) : cache ? cache->targets(batch) : LogitTargets{};
+    const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}});
+    const DistillLoss loss = distill_loss(hidden.reshape({-1, hidden.size(-1)}), student.output_weight(), targets, batch.at("labels").reshape({-1}), {},
+                                          loss_weights, student.spec().logit_softcap, vocab);
+    const double tokens = batch.at("labels").ne(-100).sum().item<double>();
+    (loss.sum / tokens).backward();
+    at::NoGradGuard no_grad;
+    std::vector<at::Tensor> gradients;
+    for (at::Tensor& weight : weights) gradients.push_back(weight.grad());
+    at::_foreach_add_(steps, 1);
+    at::_fused_adamw_(weights, gradients, first, second, {}, steps, 1e-4, 0.9, 0.95, 0.1, 1e-8, false, false);
+    for (at::Tensor& weight : weights) weight.mutable_grad() = at::Tensor();
+    last_loss = loss.sum.item<double>() / tokens;
+    if (step >= kWarmUp) times.push_back(now_seconds() - begin);
+  }
+  const double step_s = median_of(times);
+  return {{"tokens_per_s", static_cast<double>(bench.batch * bench.seq) / step_s}, {"step_s", step_s}, {"peak_rss_bytes", peak_rss_bytes()},
+          {"loss", last_loss}, {"parameters", parameter_count(student.spec())}, {"threads", thread_count()}};
+}
+
+Json bench_generate(const Decoder& model, int64_t prompt_tokens, int64_t max_tokens, int64_t repeats) {
+  check(prompt_tokens > 0 && max_tokens > 1 && repeats > 0, "bench generate", "prompt-tokens and repeats above 0, max-tokens above 1");
+  check(prompt_tokens + max_tokens <= model.spec().context, "bench generate", str("at most ", model.spec().context, " tokens in all"),
+        str(prompt_tokens + max_tokens));
+  Rng rng(0, stream_of("bench"));
+  std::vector<int32_t> prompt;
+  for (int64_t i = 0; i < prompt_tokens; ++i) prompt.push_back(static_cast<int32_t>(rng.below(model.spec().vocab)));
+  std::vector<double> first, rate;
+  for (int64_t repeat = 0; repeat < repeats + 1; ++repeat) {
+    const double begin = now_seconds();
+    double first_at = 0, last_at = 0;
+    GenerateOptions options;
+    options.max_tokens = max_tokens;
+    generate(model, prompt, options, [&](int32_t) {
+      last_at = now_seconds();
+      if (first_at == 0) first_at = last_at;
+      return true;
+    });
+    if (repeat == 0) continue;  // warm-up
+    first.push_back(first_at - begin);
+    rate.push_back(static_cast<double>(max_tokens - 1) / std::max(last_at - first_at, 1e-9));
+  }
+  const double ttft = median_of(first);
+  return {{"time_to_first_token_s", ttft}, {"prompt_tokens_per_s", static_cast<double>(prompt_tokens) / ttft}, {"tokens_per_s", median_of(rate)},
+          {"peak_rss_bytes", peak_rss_bytes()}, {"prompt_tokens", prompt_tokens}, {"new_tokens", max_tokens}, {"threads", thread_count()}};
+}
+
+}  // namespace attar

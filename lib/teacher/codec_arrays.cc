@@ -1,0 +1,149 @@
+// Encoded rows as the arrays of a shard, and back with every value checked.
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "teacher/codec.h"
+
+namespace attar {
+namespace {
+
+template <class T>
+ShardArray shard_array(const char* dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
+  ShardArray array{dtype, std::move(shape), std::vector<uint8_t>(values.size() * sizeof(T))};
+  if (!values.empty()) std::memcpy(array.bytes.data(), values.data(), array.bytes.size());
+  return array;
+}
+
+/// The values of an array that must have this dtype and shape; a size of -1 is whatever is there.
+template <class T>
+std::vector<T> values_of(const std::map<std::string, ShardArray>& arrays, const char* name, const char* dtype, const std::vector<int64_t>& shape,
+                         const std::string& file) {
+  const auto found = arrays.find(name);
+  if (found == arrays.end()) fail(file + ": array '" + name + "'", "to be there", "nothing");
+  const ShardArray& array = found->second;
+  bool right = array.dtype == dtype && array.shape.size() == shape.size();
+  for (size_t i = 0; right && i < shape.size(); ++i) right = shape[i] < 0 || shape[i] == array.shape[i];
+  if (!right) fail(file + ": array '" + name + "'", str(dtype, " of the shape that the cache's identity demands"), array.dtype + " of another shape");
+  std::vector<T> values(array.bytes.size() / sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), array.bytes.data(), values.size() * sizeof(T));
+  return values;
+}
+
+void check_ids_inside(const std::vector<int32_t>& ids, int64_t vocab, const char* name, const std::string& file) {
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab) fail(file + ": array '" + name + "'", str("ids in [0, ", vocab, ")"), str(id));
+  }
+}
+
+}  // namespace
+
+std::map<std::string, ShardArray> TeacherCodec::pack(const EncodedRows& rows) const {
+  const int64_t P = rows.positions(), E = static_cast<int64_t>(rows.ids.size());
+  std::map<std::string, ShardArray> arrays;
+  const auto put_ids = [&](const char* name, const std::vector<int32_t>& ids, std::vector<int64_t> shape) {
+    if (vocab_ > 65536) {
+      arrays[name] = shard_array("i32", std::move(shape), ids);
+    } else {
+      arrays[name] = shard_array("u16", std::move(shape), std::vector<uint16_t>(ids.begin(), ids.end()));
+    }
+  };
+  arrays["row_begin"] = shard_array("i64", {static_cast<int64_t>(rows.row_begin.size())}, rows.row_begin);
+  arrays["entropy"] = shard_array("f16", {P}, rows.entropy);
+  arrays["label_log_prob"] = shard_array("f16", {P}, rows.label_log_prob);
+  put_ids("top_id", rows.top_id, {P});
+  if (sampled()) {
+    arrays["distinct"] = shard_array("u8", {P}, rows.distinct);
+    if (packed()) {
+      std::vector<uint8_t> entries;
+      entries.reserve(static_cast<size_t>(E) * 3);
+      for (int64_t e = 0; e < E; ++e) {
+        const uint32_t entry = static_cast<uint32_t>(rows.ids[e]) | static_cast<uint32_t>(rows.counts[e]) << id_bits_;
+        for (int shift = 0; shift < 24; shift += 8) entries.push_back(static_cast<uint8_t>(entry >> shift));
+      }
+      arrays["entries"] = shard_array("u8", {E, 3}, entries);
+    } else {
+      put_ids("ids", rows.ids, {E});
+      arrays["counts"] = shard_array("u8", {E}, rows.counts);
+    }
+  } else if (full()) {
+    arrays["log_probs"] = shard_array("f16", {P, vocab_}, rows.log_probs);
+  } else {
+    put_ids("ids", rows.ids, {P, codec_.k});
+    arrays["log_probs"] = shard_array("f16", {P, codec_.k}, rows.log_probs);
+    arrays["tail"] = shard_array("f16", {P}, rows.tail);
+  }
+  return arrays;
+}
+
+EncodedRows TeacherCodec::unpack(const std::map<std::string, ShardArray>& arrays, int64_t rows, const std::string& name) const {
+  EncodedRows out;
+  const auto get_ids = [&](const char* key, const std::vector<int64_t>& shape) {
+    std::vector<int32_t> ids;
+    if (vocab_ > 65536) {
+      ids = values_of<int32_t>(arrays, key, "i32", shape, name);
+    } else {
+      const std::vector<uint16_t> narrow = values_of<uint16_t>(arrays, key, "u16", shape, name);
+      ids.assign(narrow.begin(), narrow.end());
+    }
+    check_ids_inside(ids, vocab_, key, name);
+    return ids;
+  };
+  out.row_begin = values_of<int64_t>(arrays, "row_begin", "i64", {rows + 1}, name);
+  bool rising = out.row_begin[0] == 0;
+  for (int64_t r = 0; rising && r < rows; ++r) rising = out.row_begin[r + 1] >= out.row_begin[r];
+  check(rising, name + ": array 'row_begin'", "numbers that rise from 0", "others");
+  const int64_t P = out.row_begin.back();
+  out.entropy = values_of<uint16_t>(arrays, "entropy", "f16", {P}, name);
+  out.label_log_prob = values_of<uint16_t>(arrays, "label_log_prob", "f16", {P}, name);
+  out.top_id = get_ids("top_id", {P});
+  if (full()) {
+    out.log_probs = values_of<uint16_t>(arrays, "log_probs", "f16", {P, vocab_}, name);
+    return out;
+  }
+  if (!sampled()) {
+    out.ids = get_ids("ids", {P, codec_.k});
+    out.log_probs = values_of<uint16_t>(arrays, "log_probs", "f16", {P, codec_.k}, name);
+    out.tail = values_of<uint16_t>(arrays, "tail", "f16", {P}, name);
+    for (const uint16_t bits : out.tail) {
+      const float tail = from_half_bits(bits);
+      if (!(tail >= 0 && tail <= 1)) fail(name + ": array 'tail'", "masses in [0, 1]", str(tail));
+    }
+    for (const uint16_t bits : out.log_probs) {
+      if (!(from_half_bits(bits) <= 0)) fail(name + ": array 'log_probs'", "log-probabilities", "a number above 0 or NaN");
+    }
+    return out;
+  }
+  out.distinct = values_of<uint8_t>(arrays, "distinct", "u8", {P}, name);
+  out.begin.resize(static_cast<size_t>(P) + 1);
+  for (int64_t p = 0; p < P; ++p) out.begin[p + 1] = out.begin[p] + out.distinct[p];
+  const int64_t E = out.begin.back();
+  if (packed()) {
+    const std::vector<uint8_t> entries = values_of<uint8_t>(arrays, "entries", "u8", {E, 3}, name);
+    for (int64_t e = 0; e < E; ++e) {
+      const uint32_t entry = entries[e * 3] | static_cast<uint32_t>(entries[e * 3 + 1]) << 8 | static_cast<uint32_t>(entries[e * 3 + 2]) << 16;
+      out.ids.push_back(static_cast<int32_t>(entry & ((1u << id_bits_) - 1)));
+      out.counts.push_back(static_cast<uint8_t>(entry >> id_bits_));
+    }
+    check_ids_inside(out.ids, vocab_, "entries", name);
+  } else {
+    out.ids = get_ids("ids", {E});
+    out.counts = values_of<uint8_t>(arrays, "counts", "u8", {E}, name);
+  }
+  for (int64_t p = 0; p < P; ++p) {
+    int64_t draws = 0;
+    bool right = true;
+    for (int64_t e = out.begin[p]; e < out.begin[p + 1]; ++e) {
+      draws += out.counts[e];
+      right = right && out.counts[e] > 0 && (e == out.begin[p] || out.ids[e] > out.ids[e - 1]);
+    }
+    if (!right || draws != codec_.samples) {
+      fail(str(name, ": draws of position ", p), str(codec_.samples, " over ascending ids"), str(draws, right ? "" : ", not ascending or a count of 0"));
+    }
+  }
+  return out;
+}
+
+}  // namespace attar

@@ -1,0 +1,19 @@
+#pragma once
+#include "command.h"
+
+namespace attar {
+
+// One file per tool of the front door.
+int tool_plan(const Words& words);
+int tool_init(const Words& words);
+int tool_tokenizer_train(const Words& words);
+int tool_tokenizer_inspect(const Words& words);
+int tool_tokenize(const Words& words);
+int tool_report(const Words& words);
+int tool_inspect(const Words& words);
+int tool_verify(const Words& words);
+int tool_clean(const Words& words);
+int tool_schema(const Words& words);
+int tool_version(const Words& words);
+
+}  // namespace attar
