@@ -45,6 +45,7 @@ def main():
     parser.add_argument("--types", default="q8_0,q4_0,q4_1,q5_0,q5_1,iq4_nl,mxfp4,q2_k,q3_k,q4_k,q5_k,q6_k,tq1_0,tq2_0,f16,bf16")
     parser.add_argument("--importance", choices=["without", "with", "both"], default="both")
     parser.add_argument("--processor-time", action="store_true", help="count processor time over threads: for a machine that others use too")
+    parser.add_argument("--avx2", action="store_true", help="attar's AVX2 code, whatever the processor has")
     options = parser.parse_args()
     ggml = blocks.open_ggml()
     random = numpy.random.default_rng(1)
@@ -67,6 +68,8 @@ def main():
                 if weighted:
                     importance.tofile(folder / "importance")
                     words.append(folder / "importance")
+                if options.avx2:
+                    words.append("--avx2")
                 theirs = ours = 1e30
                 for _ in range(options.rounds):
                     seconds, reference = time_ggml(ggml, name, x, importance, options.threads, pool, options.processor_time)

@@ -1,7 +1,7 @@
 # Warnings are errors in our own code; the linker and the compiler cache are the quick ones where they are there.
 add_library(attar_flags INTERFACE)
 target_compile_options(attar_flags INTERFACE -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers
-  -Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow -Wno-restrict -Wno-free-nonheap-object
+  -Wno-maybe-uninitialized -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread -Wno-restrict -Wno-free-nonheap-object
   # Results must not depend on whether the compiler finds a fused multiply-add.
   -ffp-contract=off)
 target_compile_definitions(attar_flags INTERFACE ATTAR_VERSION="${PROJECT_VERSION}")

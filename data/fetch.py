@@ -20,26 +20,34 @@ HUB = "https://huggingface.co"
 # folder -> licence, [(file, address, SHA-256)]
 FILES = {
     "banking77": ("CC BY 4.0, PolyAI", [
-        ("train.csv", f"{GITHUB}/PolyAI-LDN/task-specific-datasets/master/banking_data/train.csv", "b06e26ac675513959a63135f11b94ea7786ed02da65db93a5650d8838cbc664b"),
-        ("test.csv", f"{GITHUB}/PolyAI-LDN/task-specific-datasets/master/banking_data/test.csv", "d12d6e3bc4c3103966ae786dc435913c0c563dfa328f5a3646d0e62cfeeb474d"),
+        ("train.csv", f"{GITHUB}/PolyAI-LDN/task-specific-datasets/master/banking_data/train.csv",
+         "b06e26ac675513959a63135f11b94ea7786ed02da65db93a5650d8838cbc664b"),
+        ("test.csv", f"{GITHUB}/PolyAI-LDN/task-specific-datasets/master/banking_data/test.csv",
+         "d12d6e3bc4c3103966ae786dc435913c0c563dfa328f5a3646d0e62cfeeb474d"),
         ("categories.json", f"{GITHUB}/PolyAI-LDN/task-specific-datasets/master/banking_data/categories.json",
          "53261da888122daf2d120d925458631d9619e15d82e56052e7a42e535ce32b63"),
     ]),
     "wikitext2": ("CC BY-SA 3.0", [
-        ("valid.txt", f"{GITHUB}/pytorch/examples/main/word_language_model/data/wikitext-2/valid.txt", "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8"),
-        ("test.txt", f"{GITHUB}/pytorch/examples/main/word_language_model/data/wikitext-2/test.txt", "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0"),
+        ("valid.txt", f"{GITHUB}/pytorch/examples/main/word_language_model/data/wikitext-2/valid.txt",
+         "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8"),
+        ("test.txt", f"{GITHUB}/pytorch/examples/main/word_language_model/data/wikitext-2/test.txt",
+         "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0"),
     ]),
     "stories260K": ("MIT, Andrej Karpathy", [
-        ("stories260K.bin", f"{HUB}/karpathy/tinyllamas/resolve/main/stories260K/stories260K.bin", "b0a507e7ad0f626624f17112325e66691f9076d622e1d3274d103d00299f2696"),
-        ("tok512.model", f"{HUB}/karpathy/tinyllamas/resolve/main/stories260K/tok512.model", "822b28dcdee7b4f2de3332e0066a3f33688e08afb26e9e7808a58aa6426bd55b"),
+        ("stories260K.bin", f"{HUB}/karpathy/tinyllamas/resolve/main/stories260K/stories260K.bin",
+         "b0a507e7ad0f626624f17112325e66691f9076d622e1d3274d103d00299f2696"),
+        ("tok512.model", f"{HUB}/karpathy/tinyllamas/resolve/main/stories260K/tok512.model",
+         "822b28dcdee7b4f2de3332e0066a3f33688e08afb26e9e7808a58aa6426bd55b"),
     ]),
 }
 
 # Novels published before 1931 (public domain in the US) and how they are split; one JSON object a line, in this order.
 NOVELS = f"{GITHUB}/computationalstylistics/100_english_novels/master/corpus"
 SPLITS = {
-    "valid": ("63d9e9e166d12d8f60dcc7ceb9e237665a5f6623e89aafa8266bc1ff674b2259", "Anon_Clara_1864 Trollope_Warden_1855 Stevenson_Arrow_1888 Dickens_Bleak_1853"),
-    "test": ("f161931d4804ccb5278bd5cb65967ae56cc58a5988881ac96b1a847270358696", "Barclay_Postern_1911 Lee_Albany_1884 Corelli_Romance_1886 Burnett_Princess_1905"),
+    "valid": ("63d9e9e166d12d8f60dcc7ceb9e237665a5f6623e89aafa8266bc1ff674b2259",
+              "Anon_Clara_1864 Trollope_Warden_1855 Stevenson_Arrow_1888 Dickens_Bleak_1853"),
+    "test": ("f161931d4804ccb5278bd5cb65967ae56cc58a5988881ac96b1a847270358696",
+             "Barclay_Postern_1911 Lee_Albany_1884 Corelli_Romance_1886 Burnett_Princess_1905"),
     "train": ("97b23711cb7ce4765f5bece67e7f77cc363f5c0bdff95037306415fa9b0da49a", """
         Corelli_Innocent_1914 Lytton_Novel_1853 Ford_Post_1926 Stevenson_Catriona_1893 Chesterton_Thursday_1908 Chesterton_Napoleon_1904
         Dickens_Expectations_1861 Lawrence_Serpent_1926 Schreiner_Farm_1883 Ford_Soldier_1915 Blackmore_Erema_1877 Lee_Brown_1884

@@ -19,8 +19,10 @@ CHANNELS = {"email": 0.35, "chat": 0.3, "web_form": 0.2, "phone": 0.15}
 PRIORITIES = {"urgent": 0.12, "high": 0.2, "normal": 0.48, "low": 0.2}
 INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 SLOT = re.compile(r"\{(\w+)\}")
-NEIGHBOURS = {"a": "sq", "e": "wr", "i": "uo", "o": "ip", "n": "bm", "r": "et", "s": "ad", "t": "ry", "l": "ko", "d": "sf", "c": "xv", "u": "yi", "h": "gj", "m": "n"}
-SHORT = {"please": "pls", "you": "u", "your": "ur", "thanks": "thx", "because": "bc", "are": "r", "I am": "im", "cannot": "cant", "do not": "dont", "because of": "bc of"}
+NEIGHBOURS = {"a": "sq", "e": "wr", "i": "uo", "o": "ip", "n": "bm", "r": "et", "s": "ad", "t": "ry", "l": "ko", "d": "sf", "c": "xv", "u": "yi",
+              "h": "gj", "m": "n"}
+SHORT = {"please": "pls", "you": "u", "your": "ur", "thanks": "thx", "because": "bc", "are": "r", "I am": "im", "cannot": "cant",
+         "do not": "dont", "because of": "bc of"}
 
 
 class Ticket:
@@ -69,7 +71,7 @@ class Ticket:
         shape = self.rng.random()
         others = [name for name in INTENTS if name != intent]
         body = self.matter(intent)
-        if shape < 0.34:
+        if shape < 0.28:
             other, name = Ticket(self.rng), self.rng.choice(others)
             if self.rng.random() < 0.45:
                 passing = other.fill(self.rng.choice(BACKGROUND), topic=other.phrase(name, "topic"))
@@ -78,7 +80,7 @@ class Ticket:
             if len(body) == 2 and self.rng.random() < 0.5:
                 body = body[:1]
             body = [passing] + body if self.rng.random() < 0.6 else body + [passing]
-        elif shape < 0.5:
+        elif shape < 0.4:
             second = Ticket(self.rng).phrase(self.rng.choice(others), "problem")
             focus = self.fill(self.rng.choice(FOCUS), topic=self.phrase(intent, "topic"))
             pair = [self.phrase(intent, "problem"), second]
@@ -114,7 +116,7 @@ def write(ticket, intent, channel, priority):
     if rng.random() < 0.15:
         clauses.insert(rng.randrange(len(clauses) + 1), ticket.fill(rng.choice(FILLERS)))
     tone = ticket.fill(rng.choice(PRIORITY[priority]))
-    if tone:
+    if tone and rng.random() < 0.7:
         clauses.insert(rng.choice([0, len(clauses)]), tone)
     if channel == "email":
         name = ticket.fill("{name}")
@@ -129,7 +131,7 @@ def write(ticket, intent, channel, priority):
                 if rng.random() < 0.6:
                     body = re.sub(rf"\b{word}\b", short, body)
         body = rng.choice(["hi ", "hey ", "hello ", "", "", "yo "]) + (body.lower() if rng.random() < 0.7 else body)
-        return ticket.with_typos(body, 0.05)
+        return ticket.with_typos(body, 0.03)
     if channel == "phone":
         noise = ["um", "uh", "you know", "well", "so", "like"]
         spoken = []
@@ -140,7 +142,8 @@ def write(ticket, intent, channel, priority):
             spoken.append(" ".join(words))
         opening = rng.choice(["how can I help", "{name} speaking", "go ahead"])
         return f"Agent: {ticket.fill(opening)}\nCaller: {rng.choice(['hi', 'hello', 'yes hello', 'good morning'])} {' and '.join(spoken)}"
-    fields = rng.sample([f"Product: {ticket.fill('{product}')}", f"Order: {ticket.fill('{order}')}", f"Name: {ticket.fill('{name}')}", f"Plan: {ticket.fill('{plan}')}"], rng.randrange(3))
+    fields = rng.sample([f"Product: {ticket.fill('{product}')}", f"Order: {ticket.fill('{order}')}", f"Name: {ticket.fill('{name}')}",
+                         f"Plan: {ticket.fill('{plan}')}"], rng.randrange(3))
     body = " ".join(sentence(c) for c in clauses)
     return " | ".join(fields + [f"Message: {ticket.with_typos(body, 0.02)}"])
 

@@ -8,7 +8,7 @@ INTENTS = {
     "billing_dispute": {
         "problem": [
             "[I was|we were|I have been] [charged|billed] [twice|two times|double] for [order {order}|the same month|one purchase]",
-            "there is [a charge|a debit|an amount] of {amount} on my [card|statement|bank account] that I [do not recognise|never agreed to|cannot explain]",
+            "there is [a charge|a debit] of {amount} on my [card|statement|bank account] that I [do not recognise|never agreed to|cannot explain]",
             "my [card|account] was debited {amount} instead of {amount2}",
             "you [took|withdrew|collected] {amount} [too much|more than agreed] on {date}",
             "the price I [paid|was billed] is [higher|much higher] than the [one advertised|quote|price on your site]",
@@ -21,7 +21,8 @@ INTENTS = {
             "I want the [overcharge|double charge|bill] [corrected|looked into]",
             "someone needs to [check|review] what I was [billed|charged]",
         ],
-        "topic": ["the [double|duplicate|wrong|extra] charge", "the [billing mistake|overcharge]", "that [strange|unknown] fee on my bill", "the amount you debited"],
+        "topic": ["the [double|duplicate|wrong|extra] charge", "the [billing mistake|overcharge]", "that [strange|unknown] fee on my bill",
+                  "the amount you debited"],
     },
     "refund_status": {
         "problem": [
@@ -38,7 +39,8 @@ INTENTS = {
             "please [tell me|let me know] the status of my [refund|reimbursement]",
             "can you confirm that the [refund|money] [is on its way|was sent]",
         ],
-        "topic": ["my [outstanding|pending|missing] refund", "the [refund|reimbursement] for the {product}", "the money you owe me back", "the refund of {amount}"],
+        "topic": ["my [outstanding|pending|missing] refund", "the [refund|reimbursement] for the {product}", "the money you owe me back",
+                  "the refund of {amount}"],
     },
     "delivery_delay": {
         "problem": [
@@ -89,7 +91,8 @@ INTENTS = {
             "can I get the item I [actually|really] ordered",
             "please [pick up|collect] the wrong one and ship the [right|correct] one",
         ],
-        "topic": ["the [mix-up|mixed up items] in order {order}", "the wrong [colour|size|model|item] you sent", "the {product2} I never ordered", "the item missing from the box"],
+        "topic": ["the [mix-up|mixed up items] in order {order}", "the wrong [colour|size|model|item] you sent", "the {product2} I never ordered",
+                  "the item missing from the box"],
     },
     "return_request": {
         "problem": [
@@ -241,17 +244,21 @@ INTENTS = {
 }
 
 SLOTS = {
-    "product": ["kettle", "desk lamp", "headset", "backpack", "coffee grinder", "office chair", "keyboard", "phone case", "blender", "rain jacket", "running watch",
-                "tent", "bike helmet", "monitor", "toaster", "water bottle", "speaker", "suitcase", "yoga mat", "vacuum cleaner", "watch", "air fryer"],
+    "product": ["kettle", "desk lamp", "headset", "backpack", "coffee grinder", "office chair", "keyboard", "phone case", "blender", "rain jacket",
+                "running watch",
+                "tent", "bike helmet", "monitor", "toaster", "water bottle", "speaker", "suitcase", "yoga mat", "vacuum cleaner", "watch",
+                "air fryer"],
     "city": ["Leeds", "Bristol", "Porto", "Lyon", "Ghent", "Austin", "Denver", "Cork", "Malmo", "Turin", "Graz", "Oslo", "York", "Boston", "Zagreb"],
     "street": ["{n} Mill Road", "{n} Park Lane", "{n} Station Street", "{n} High Street", "{n} Garden Way", "{n} Lake View", "{n} Church Hill"],
     "plan": ["Basic", "Plus", "Premium", "Family", "Business", "Student"],
     "screen": ["settings page", "order history", "checkout", "search page", "calendar", "dashboard", "wish list", "photo gallery"],
     "device": ["tablet", "old phone", "laptop", "new phone", "work computer"],
-    "feature": ["a dark mode", "an offline mode", "calendar sharing", "an export to spreadsheets", "a widget for the home screen", "voice control", "keyboard shortcuts",
+    "feature": ["a dark mode", "an offline mode", "calendar sharing", "an export to spreadsheets", "a widget for the home screen", "voice control",
+                "keyboard shortcuts",
                 "support for two languages", "a shared shopping list", "price alerts", "a barcode scanner", "custom colours"],
     "payment": ["bank transfer", "gift card", "direct debit", "a virtual card", "mobile wallet"],
-    "date": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "the first of May", "the 3rd of June", "12 March", "the 20th", "7 October", "the 28th of April", "last weekend"],
+    "date": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "the first of May", "the 3rd of June", "12 March", "the 20th", "7 October",
+             "the 28th of April", "last weekend"],
     "weeks": ["two", "three", "four", "five", "six"],
     "days": ["3", "4", "5", "6", "8", "10", "14", "30"],
     "code": ["401", "403", "404", "500", "502", "E17", "E23", "0x80"],
@@ -284,13 +291,17 @@ FOCUS = [
 GREETINGS = ["Hello", "Hi", "Dear support team", "Good morning", "Hi there", "Hello support", "Dear Sir or Madam", "Good afternoon"]
 CLOSINGS = ["Best regards", "Thanks in advance", "Kind regards", "Thank you", "Best", "Many thanks", "Regards"]
 FILLERS = [
-    "I have been a customer for {weeks} years", "I tried the help page first", "your chat robot could not help me", "I hope you can help", "I already [called|wrote] [once|twice]",
-    "this is the [second|third] time I write", "sorry for the long message", "I am writing from {city}", "my customer number is {order}", "please answer by mail", "I could not find this in the FAQ",
+    "I have been a customer for {weeks} years", "I tried the help page first", "your chat robot could not help me", "I hope you can help",
+    "I already [called|wrote] [once|twice]",
+    "this is the [second|third] time I write", "sorry for the long message", "I am writing from {city}", "my customer number is {order}",
+    "please answer by mail", "I could not find this in the FAQ",
     "my [wife|husband|neighbour|boss] told me to write", "I usually like your shop",
 ]
 PRIORITY = {
-    "urgent": ["I need this solved today", "this is urgent", "I [fly|leave] tomorrow morning", "we cannot work until this is solved", "this is an emergency"],
-    "high": ["please be quick", "I am really [annoyed|upset|angry] by now", "I expect an answer this week", "this is the last chance before I leave a bad review"],
+    "urgent": ["I need this solved today", "this is urgent", "I [fly|leave] tomorrow morning", "we cannot work until this is solved",
+               "this is an emergency"],
+    "high": ["please be quick", "I am really [annoyed|upset|angry] by now", "I expect an answer this week",
+             "this is the last chance before I leave a bad review"],
     "normal": ["", "", "", "", "", "", "please let me know", "looking forward to your answer"],
     "low": ["there is no hurry", "whenever you have time", "no rush at all", "just asking"],
 }

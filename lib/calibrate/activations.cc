@@ -34,7 +34,7 @@ class Collector {
     if (name.ends_with(".input") || name.ends_with(".output")) return block(name, values);
     const at::Tensor magnitude = (values.abs() * mask).sum(1).div(lengths_.unsqueeze(-1)).square().sum(0);
     add(magnitude_, name, magnitude);
-    add(square_, name, (values.square() * mask).sum({0, 1}));
+    add(square_, name, (values.square() * mask).sum(at::IntArrayRef({0, 1})));
     if (is_norm_output(name)) add(magnitude_, kHidden, magnitude);
   }
 

@@ -98,7 +98,8 @@ void DocumentReader::State::example(const Json& record, Document& out) const {
     auto fields = records->texts(record);
     const std::string text = records->text(record, task->text), label = records->text(record, task->label);
     if (!task->labels.empty() && std::find(task->labels.begin(), task->labels.end(), label) == task->labels.end())
-      fail(records->place() + ": label '" + label + "'", "a label of task " + task->name, "one that it does not have", nearest_hint(label, task->labels));
+      fail(records->place() + ": label '" + label + "'", "a label of task " + task->name, "one that it does not have",
+           nearest_hint(label, task->labels));
     fields["text"] = text;
     fields["label"] = label;
     prompt = fill_template(task->prompt, fields);

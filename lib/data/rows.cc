@@ -159,7 +159,8 @@ TokenRows make_rows(DocumentReader& documents, const Tokenizer& tokenizer, const
   if (given == 0) fail(name, "documents or rows", "none: the data is empty");
   if (unfit > 0) fail(name, "answers that fit into data.seq", str(unfit, " of ", given, " longer than ", config.seq, " tokens"), "raise data.seq");
   if (shortened > 0) log_warn(str(name, ": ", shortened, " of ", given, " prompts shortened at their start to fit data.seq ", config.seq));
-  if (builder.cut() > 0) log_warn(str(name, ": ", builder.cut(), " of ", given, " texts cut to data.seq ", config.seq, " (data.pack keeps them whole)"));
+  if (builder.cut() > 0)
+    log_warn(str(name, ": ", builder.cut(), " of ", given, " texts cut to data.seq ", config.seq, " (data.pack keeps them whole)"));
   TokenRows out = builder.finish();
   if (out.learned_tokens() == 0) fail(name, "something to learn", "no token that is to be predicted");
   Sha256 data;

@@ -18,8 +18,8 @@ struct FidelityResult {
   Json top1_json() const;  ///< {value, stderr}
 };
 
-/// Runs both models over all positions once. Vocabularies of different padded length are cut to the shorter. Both must use one tokenizer (the caller's
-/// to see to). Memory: a forward pass of each, a slice of logits of each, 40 bytes a scored token.
+/// Runs both models over all positions once. Vocabularies of different padded length are cut to the shorter. Both must use one tokenizer
+/// (the caller's to see to). Memory: a forward pass of each, a slice of logits of each, 40 bytes a scored token.
 FidelityResult fidelity(const Decoder& base, const Decoder& model, ScoredPositions& positions);
 
 }  // namespace attar

@@ -15,9 +15,11 @@
 namespace attar {
 
 Json LatencyResult::to_json() const {
-  return Json{{"ttft_s", Json{{"value", percentile(first_token_s, 0.5)}, {"p10", percentile(first_token_s, 0.1)}, {"p90", percentile(first_token_s, 0.9)},
-                              {"p99", percentile(first_token_s, 0.99)}}},
-              {"tokens_per_s", Json{{"value", percentile(tokens_per_s, 0.5)}, {"p10", percentile(tokens_per_s, 0.1)}, {"p90", percentile(tokens_per_s, 0.9)}}},
+  const auto summary = [](const std::vector<double>& sorted) {
+    return Json{{"value", percentile(sorted, 0.5)}, {"p10", percentile(sorted, 0.1)}, {"p90", percentile(sorted, 0.9)}, {"p99", percentile(sorted, 0.99)}};
+  };
+  return Json{{"ttft_s", summary(first_token_s)},
+              {"tokens_per_s", summary(tokens_per_s)},
               {"prompt_tokens", options.prompt_tokens},
               {"new_tokens", options.new_tokens},
               {"runs", options.runs},

@@ -16,7 +16,7 @@ struct LatencyOptions {
 struct LatencyResult {
   LatencyOptions options;
   std::vector<double> first_token_s, tokens_per_s;  ///< per run, ascending
-  /// {ttft_s: {value (median), p10, p90, p99}, tokens_per_s: {value (median), p10, p90}, prompt_tokens, new_tokens, runs, warm_up, threads}
+  /// {ttft_s: {value (median), p10, p90, p99}, tokens_per_s: likewise, prompt_tokens, new_tokens, runs, warm_up, threads}
   Json to_json() const;
 };
 /// Prompts are random ids, other ones in every run; options are cut to what the model's context holds.

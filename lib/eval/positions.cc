@@ -77,7 +77,8 @@ std::unique_ptr<ScoredPositions> chunk_positions(std::vector<int32_t> ids, std::
   check(ctx >= 4 && ctx <= (int64_t{1} << 20), "ctx", "4 to 1048576", str(ctx));
   if (limit > 0 && limit < static_cast<int64_t>(ids.size())) ids.resize(static_cast<size_t>(limit));
   const int64_t count = static_cast<int64_t>(ids.size());
-  check(count >= 2 * ctx, "text to evaluate on", str("at least ", 2 * ctx, " tokens (two chunks of ctx)").c_str(), str(count), "give more text or a smaller ctx");
+  if (count < 2 * ctx)
+    fail("text to evaluate on", str("at least ", 2 * ctx, " tokens (two chunks of ctx)"), str(count), "give more text or a smaller ctx");
   return std::make_unique<ChunkPositions>(std::move(ids), bos, ctx);
 }
 

@@ -14,6 +14,8 @@ std::vector<int64_t> drawn_cases(int64_t n, Rng& rng) {
   for (auto& c : cases) c = rng.below(n);
   return cases;
 }
+
+double log_factorial(int64_t n) { return std::lgamma(static_cast<double>(n) + 1); }
 }  // namespace
 
 Json Measure::to_json() const { return Json{{"value", value}, {"low", low}, {"high", high}, {"n", n}}; }
@@ -82,7 +84,7 @@ double mcnemar_exact(int64_t only_a, int64_t only_b) {
   const int64_t n = only_a + only_b, least = std::min(only_a, only_b);
   double tail = 0;
   for (int64_t k = 0; k <= least; ++k) {
-    const double log_ways = std::lgamma(static_cast<double>(n + 1)) - std::lgamma(static_cast<double>(k + 1)) - std::lgamma(static_cast<double>(n - k + 1));
+    const double log_ways = log_factorial(n) - log_factorial(k) - log_factorial(n - k);
     tail += std::exp(log_ways - static_cast<double>(n) * std::log(2.0));
   }
   return std::min(1.0, 2 * tail);

@@ -38,8 +38,8 @@ struct TaskResult {
 /// Fills in every number of a result from labels, truth and likelihoods.
 void score_task(TaskResult& result);
 
-/// Log-likelihood of every answer after every prompt: the answers' tree is appended to each prompt with tree attention, so one forward pass serves all
-/// labels. prompts: ids, none empty; answers: ids with EOS, none empty. -> [prompt][answer], nats, log-softmax in float64.
+/// Log-likelihood of every answer after every prompt: the answers' tree is appended to each prompt with tree attention, so one forward pass
+/// serves all labels. prompts: ids, none empty; answers: ids with EOS, none empty. -> [prompt][answer], nats, log-softmax in float64.
 /// `batch_tokens`: positions a forward pass. Error if a prompt with the longest answer exceeds the model's context.
 std::vector<std::vector<double>> answer_likelihoods(const Decoder& model, const std::vector<std::vector<int32_t>>& prompts,
                                                     const std::vector<std::vector<int32_t>>& answers, int64_t batch_tokens = 4096);

@@ -54,7 +54,8 @@ std::vector<ReliabilityBin> bins_of(const std::vector<double>& confidence, const
                                     bool equal_mass) {
   std::vector<int64_t> order = cases;
   if (equal_mass)
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return confidence[static_cast<size_t>(a)] < confidence[static_cast<size_t>(b)]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return confidence[static_cast<size_t>(a)] < confidence[static_cast<size_t>(b)]; });
   std::vector<ReliabilityBin> bins(kBins);
   const int64_t n = static_cast<int64_t>(order.size());
   for (int64_t i = 0; i < n; ++i) {
@@ -122,7 +123,10 @@ void score_task(TaskResult& r) {
   }
   const auto confusion_of = [&](const std::vector<int64_t>& cases) {
     std::vector<std::vector<int64_t>> out(count, std::vector<int64_t>(count, 0));
-    for (const int64_t c : cases) ++out[static_cast<size_t>(r.truth[static_cast<size_t>(c)])][static_cast<size_t>(r.predicted[static_cast<size_t>(c)])];
+    for (const int64_t drawn : cases) {
+      const size_t c = static_cast<size_t>(drawn);
+      ++out[static_cast<size_t>(r.truth[c])][static_cast<size_t>(r.predicted[c])];
+    }
     return out;
   };
   std::vector<int64_t> all(n);
@@ -133,17 +137,23 @@ void score_task(TaskResult& r) {
   r.f1 = f1_of(r.confusion);
   r.accuracy = proportion(static_cast<int64_t>(std::accumulate(correct.begin(), correct.end(), 0.0)), cases);
   r.macro_f1 = bootstrap(cases, [&](const std::vector<int64_t>& drawn) { return macro_f1_of(confusion_of(drawn)); }, kResamples);
-  r.ece = bootstrap(cases, [&](const std::vector<int64_t>& drawn) { return calibration_error(bins_of(r.confidence, correct, drawn, false)); }, kResamples);
-  r.ece_equal_mass =
-      bootstrap(cases, [&](const std::vector<int64_t>& drawn) { return calibration_error(bins_of(r.confidence, correct, drawn, true)); }, kResamples / 4);
+  const auto ece_of = [&](bool equal_mass) {
+    return [&, equal_mass](const std::vector<int64_t>& drawn) { return calibration_error(bins_of(r.confidence, correct, drawn, equal_mass)); };
+  };
+  r.ece = bootstrap(cases, ece_of(false), kResamples);
+  r.ece_equal_mass = bootstrap(cases, ece_of(true), kResamples / 4);
   r.brier = mean_measure(brier);
   r.label_nll = mean_measure(nll);
   r.reliability = bins_of(r.confidence, correct, all, false);
 }
 
 Json TaskResult::to_json() const {
-  return Json{{"accuracy", accuracy.to_json()}, {"macro_f1", macro_f1.to_json()}, {"ece", ece.to_json()}, {"ece_equal_mass", ece_equal_mass.to_json()},
-              {"brier", brier.to_json()}, {"label_nll", label_nll.to_json()}};
+  return Json{{"accuracy", accuracy.to_json()},
+              {"macro_f1", macro_f1.to_json()},
+              {"ece", ece.to_json()},
+              {"ece_equal_mass", ece_equal_mass.to_json()},
+              {"brier", brier.to_json()},
+              {"label_nll", label_nll.to_json()}};
 }
 
 Json TaskResult::details() const {

@@ -1,6 +1,5 @@
-#include <immintrin.h>
-
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstring>
 
@@ -8,8 +7,12 @@
 #include "kernels/blocks_encode.h"
 #include "kernels/blocks_fit.h"
 #include "kernels/blocks_k.h"
+#include "kernels/blocks_k_scales.h"
 #include "kernels/blocks_search.h"
 #include "kernels/blocks_ternary.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
 
 #pragma GCC push_options
 #pragma GCC target("avx2,f16c")
@@ -58,3 +61,20 @@ bool decode_run_avx2(GgmlType type, const uint8_t* in, float* out, int64_t block
 }
 
 }  // namespace attar
+
+#else
+
+namespace attar {
+
+uint32_t largest_bits(const float* x, int64_t n) {
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, fp32_bits(x[i]) & 0x7fffffffu);
+  return largest;
+}
+
+bool encode_run_avx2(const BlockRun&) { return false; }
+bool decode_run_avx2(GgmlType, const uint8_t*, float*, int64_t) { return false; }
+
+}  // namespace attar
+
+#endif

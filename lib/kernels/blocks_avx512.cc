@@ -1,5 +1,4 @@
-#include <immintrin.h>
-
+#include <cassert>
 #include <cmath>
 #include <cstring>
 
@@ -7,11 +6,16 @@
 #include "kernels/blocks_encode.h"
 #include "kernels/blocks_fit.h"
 #include "kernels/blocks_k.h"
+#include "kernels/blocks_k_scales.h"
 #include "kernels/blocks_search.h"
 #include "kernels/blocks_ternary.h"
 
+#ifdef __x86_64__
+#include <immintrin.h>
+
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"  // inside GCC 12's own intrinsics
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,f16c")
 namespace attar::avx512 {
@@ -41,3 +45,13 @@ bool encode_run_avx512(const BlockRun& run) {
 }
 
 }  // namespace attar
+
+#else
+
+namespace attar {
+
+bool encode_run_avx512(const BlockRun&) { return false; }
+
+}  // namespace attar
+
+#endif

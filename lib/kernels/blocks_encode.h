@@ -5,7 +5,9 @@
 
 namespace attar {
 
-/// A run of blocks of one row, all of one type.
+constexpr int64_t kRunWeights = 4096;  ///< most weights of a run, a whole number of every type's blocks
+
+/// A run of blocks of one row, all of one type, of at most kRunWeights weights together.
 struct BlockRun {
   GgmlType type;
   const float* x;             ///< (blocks * weights of a block)
@@ -15,6 +17,7 @@ struct BlockRun {
   int64_t blocks;
 };
 
+/// What encodes the blocks of a run.
 using RunEncoder = void (*)(const BlockRun&);
 /// quantize_rows by a given encoder.
 void quantize_rows_by(RunEncoder encoder, GgmlType type, const float* src, uint8_t* dst, int64_t rows, int64_t columns, const float* importance);
@@ -22,10 +25,6 @@ void quantize_rows_by(RunEncoder encoder, GgmlType type, const float* src, uint8
 /// The specification: every block by itself.
 void encode_run_plain(const BlockRun& run);
 void decode_run_plain(GgmlType type, const uint8_t* in, float* out, int64_t blocks);
-
-/// One block of the types whose codes are searched. Defined in blocks_32.cc and blocks_k.cc.
-void encode_searched_32(GgmlType type, const float* x, const float* importance, float row_mean_square, uint8_t* out);
-void encode_k(GgmlType type, const float* x, const float* importance, uint8_t* out);
 
 /// Bits of the largest magnitude of x (n): above 0x7f7fffff where one is not finite.
 uint32_t largest_bits(const float* x, int64_t n);

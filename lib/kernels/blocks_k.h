@@ -81,12 +81,6 @@ struct SubGrid {
   float step, low;
 };
 
-/// Writes the scales of the type into out and tells each sub-block's grid (16 or 8), as ggml requantizes with the decoded scales.
-/// False for the q6_k block that is all zero, already written.
-bool write_scales(GgmlType type, const SearchedBlock& found, bool importance, uint8_t* out, SubGrid* grid);
-/// Writes the codes beside them.
-void write_codes(GgmlType type, const uint8_t* codes, uint8_t* out);
-
 /// Values that share a scale, and the lowest and highest code as a number; lowest 0 where there is a minimum too.
 struct CodeShape {
   int width, lowest, highest;

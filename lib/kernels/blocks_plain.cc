@@ -2,8 +2,10 @@
 
 #include "formats/ggml_types.h"
 #include "kernels/blocks_32.h"
+#include "kernels/blocks_32_searched.h"
 #include "kernels/blocks_decode.h"
 #include "kernels/blocks_encode.h"
+#include "kernels/blocks_k_encode.h"
 #include "kernels/blocks_ternary.h"
 
 namespace attar {

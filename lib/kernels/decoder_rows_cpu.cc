@@ -1,10 +1,8 @@
 #include "kernels/decoder_rows.h"
 
-#include <bit>
 #include <cmath>
 
-// One source, three instruction sets, chosen when the program starts. Contraction is off, so all of them give the same bits.
-#define ATTAR_ROW_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default"), optimize("O3", "no-math-errno", "no-trapping-math")))
+#include "kernels/vector_math.h"
 
 namespace attar {
 namespace {
@@ -12,37 +10,16 @@ namespace {
 constexpr int64_t kLanes = 16;
 
 /// Joins lanes in pairs, halving.
-__attribute__((always_inline)) inline float join_lanes(float* lanes) {
+ATTAR_INLINE float join_lanes(float* lanes) {
   for (int64_t width = kLanes / 2; width > 0; width /= 2)
     for (int64_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
   return lanes[0];
 }
 
-/// exp by range reduction to [-ln2/2, ln2/2] and a polynomial of degree 6 (relative error below 2e-7).
-__attribute__((always_inline)) inline float row_exp(float x) {
-  constexpr float kLog2e = 1.44269504088896341f, kHigh = 0.693359375f, kLow = -2.12194440e-4f, kMagic = 12582912.0f;
-  x = x > 88.0f ? 88.0f : x;
-  x = x < -87.0f ? -87.0f : x;
-  const float shifted = x * kLog2e + kMagic;
-  const float n = shifted - kMagic;
-  const float r = (x - n * kHigh) - n * kLow;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = (p * r) * r + r + 1.0f;
-  const int32_t exponent = (std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kMagic)) << 23;
-  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + exponent);
-}
+ATTAR_INLINE float row_sigmoid(float x) { return 1.0f / (1.0f + vector_exp(-x)); }
 
-__attribute__((always_inline)) inline float row_sigmoid(float x) { return 1.0f / (1.0f + row_exp(-x)); }
-
-}  // namespace
-
-ATTAR_ROW_CLONES
-float rms_norm_row(const float* __restrict x, const float* __restrict w, float* __restrict y, int64_t count, float eps, float offset) {
+ATTAR_INLINE float rms_norm_row_body(const float* __restrict x, const float* __restrict w, float* __restrict y, int64_t count, float eps,
+                                     float offset) {
   float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes)
@@ -53,9 +30,8 @@ float rms_norm_row(const float* __restrict x, const float* __restrict w, float* 
   return r;
 }
 
-ATTAR_ROW_CLONES
-void rms_norm_backward_row(const float* __restrict dy, const float* __restrict x, const float* __restrict w, float r, float offset,
-                           float* __restrict dx, float* __restrict dw, int64_t count) {
+ATTAR_INLINE void rms_norm_backward_row_body(const float* __restrict dy, const float* __restrict x, const float* __restrict w, float r, float offset,
+                                             float* __restrict dx, float* __restrict dw, int64_t count) {
   float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes)
@@ -70,9 +46,8 @@ void rms_norm_backward_row(const float* __restrict dy, const float* __restrict x
   }
 }
 
-ATTAR_ROW_CLONES
-void rotate_row(float* __restrict x, int64_t heads, int64_t size, int64_t half, const float* __restrict cos, const float* __restrict sin,
-                float sign) {
+ATTAR_INLINE void rotate_row_body(float* __restrict x, int64_t heads, int64_t size, int64_t half, const float* __restrict cos,
+                                  const float* __restrict sin, float sign) {
   for (int64_t h = 0; h < heads; ++h) {
     float* __restrict a = x + h * size;
     float* __restrict b = a + half;
@@ -84,14 +59,14 @@ void rotate_row(float* __restrict x, int64_t heads, int64_t size, int64_t half, 
   }
 }
 
-ATTAR_ROW_CLONES
-void swiglu_row(const float* __restrict gate, const float* __restrict up, float* __restrict y, int64_t count) {
+ATTAR_INLINE void swiglu_row_body(const float* __restrict gate, const float* __restrict up, float* __restrict y, int64_t count) {
+#pragma omp simd
   for (int64_t i = 0; i < count; ++i) y[i] = gate[i] * row_sigmoid(gate[i]) * up[i];
 }
 
-ATTAR_ROW_CLONES
-void swiglu_backward_row(const float* __restrict dy, const float* __restrict gate, const float* __restrict up, float* __restrict dgate,
-                         float* __restrict dup, int64_t count) {
+ATTAR_INLINE void swiglu_backward_row_body(const float* __restrict dy, const float* __restrict gate, const float* __restrict up,
+                                           float* __restrict dgate, float* __restrict dup, int64_t count) {
+#pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
     const float g = gate[i], s = row_sigmoid(g), silu = g * s;
     dup[i] = dy[i] * silu;
@@ -99,6 +74,78 @@ void swiglu_backward_row(const float* __restrict dy, const float* __restrict gat
   }
 }
 
-}  // namespace attar
+/// One source compiled for three instruction sets; contraction is off, so all of them give the same bits.
+#define ATTAR_ROW_SET(NAME, TARGET)                                                                                                      \
+  struct NAME {                                                                                                                          \
+    TARGET static float norm(const float* x, const float* w, float* y, int64_t count, float eps, float offset) {                         \
+      return rms_norm_row_body(x, w, y, count, eps, offset);                                                                             \
+    }                                                                                                                                    \
+    TARGET static void norm_back(const float* dy, const float* x, const float* w, float r, float offset, float* dx, float* dw, int64_t count) { \
+      rms_norm_backward_row_body(dy, x, w, r, offset, dx, dw, count);                                                                    \
+    }                                                                                                                                    \
+    TARGET static void rotate(float* x, int64_t heads, int64_t size, int64_t half, const float* cos, const float* sin, float sign) {     \
+      rotate_row_body(x, heads, size, half, cos, sin, sign);                                                                             \
+    }                                                                                                                                    \
+    TARGET static void swiglu(const float* gate, const float* up, float* y, int64_t count) { swiglu_row_body(gate, up, y, count); }       \
+    TARGET static void swiglu_back(const float* dy, const float* gate, const float* up, float* dgate, float* dup, int64_t count) {        \
+      swiglu_backward_row_body(dy, gate, up, dgate, dup, count);                                                                         \
+    }                                                                                                                                    \
+  };
+ATTAR_ROW_SET(PlainRows, )
+ATTAR_ROW_SET(Avx2Rows, __attribute__((target("avx2"))))
+ATTAR_ROW_SET(Avx512Rows, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+#undef ATTAR_ROW_SET
 
-#undef ATTAR_ROW_CLONES
+enum class RowSet { plain, avx2, avx512 };
+RowSet row_set() {
+  static const RowSet chosen = [] {
+    const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl");
+    return wide ? RowSet::avx512 : __builtin_cpu_supports("avx2") ? RowSet::avx2 : RowSet::plain;
+  }();
+  return chosen;
+}
+
+}  // namespace
+
+float rms_norm_row(const float* x, const float* w, float* y, int64_t count, float eps, float offset) {
+  switch (row_set()) {
+    case RowSet::avx512: return Avx512Rows::norm(x, w, y, count, eps, offset);
+    case RowSet::avx2: return Avx2Rows::norm(x, w, y, count, eps, offset);
+    default: return PlainRows::norm(x, w, y, count, eps, offset);
+  }
+}
+
+void rms_norm_backward_row(const float* dy, const float* x, const float* w, float r, float offset, float* dx, float* dw, int64_t count) {
+  switch (row_set()) {
+    case RowSet::avx512: return Avx512Rows::norm_back(dy, x, w, r, offset, dx, dw, count);
+    case RowSet::avx2: return Avx2Rows::norm_back(dy, x, w, r, offset, dx, dw, count);
+    default: return PlainRows::norm_back(dy, x, w, r, offset, dx, dw, count);
+  }
+}
+
+void rotate_row(float* x, int64_t heads, int64_t size, int64_t half, const float* cos, const float* sin, float sign) {
+  switch (row_set()) {
+    case RowSet::avx512: return Avx512Rows::rotate(x, heads, size, half, cos, sin, sign);
+    case RowSet::avx2: return Avx2Rows::rotate(x, heads, size, half, cos, sin, sign);
+    default: return PlainRows::rotate(x, heads, size, half, cos, sin, sign);
+  }
+}
+
+void swiglu_row(const float* gate, const float* up, float* y, int64_t count) {
+  switch (row_set()) {
+    case RowSet::avx512: return Avx512Rows::swiglu(gate, up, y, count);
+    case RowSet::avx2: return Avx2Rows::swiglu(gate, up, y, count);
+    default: return PlainRows::swiglu(gate, up, y, count);
+  }
+}
+
+void swiglu_backward_row(const float* dy, const float* gate, const float* up, float* dgate, float* dup, int64_t count) {
+  switch (row_set()) {
+    case RowSet::avx512: return Avx512Rows::swiglu_back(dy, gate, up, dgate, dup, count);
+    case RowSet::avx2: return Avx2Rows::swiglu_back(dy, gate, up, dgate, dup, count);
+    default: return PlainRows::swiglu_back(dy, gate, up, dgate, dup, count);
+  }
+}
+
+}  // namespace attar

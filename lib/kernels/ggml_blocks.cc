@@ -14,7 +14,7 @@
 namespace attar {
 namespace {
 
-constexpr int64_t kPiece = 4096;             // weights per piece of work: 16 KiB, a whole number of every type's blocks
+constexpr int64_t kPiece = kRunWeights;      // a piece of work: 16 KiB, a whole number of every type's blocks
 constexpr float kNoOverflowBelow = 16384;    // no type's scale reaches fp16's end when all magnitudes are below
 constexpr float kOverflowAbove = 1e9f;       // every fp16 scale overflows, and squares come near fp32's own end
 

@@ -3,9 +3,11 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/host_device.h"
+
 // Elementary functions without branches or calls, so that a loop over them becomes vector code on whatever instruction set its function is
 // compiled for. No fused multiply-add: every instruction set gives the same value. The double overloads are libm's: they serve checks in float64.
-#define ATTAR_INLINE inline __attribute__((always_inline))
+#define ATTAR_INLINE ATTAR_HOST_DEVICE inline __attribute__((always_inline))
 
 namespace attar {
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cstring>
 #include <sstream>
 
 #include "base/check.h"
@@ -29,6 +30,11 @@ bool is_hub_name(const std::string& text) {
   });
 }
 
+bool begins_like_gguf(const fs::path& path) {
+  const MappedFile file(path);
+  return file.bytes().size() >= 4 && std::memcmp(file.bytes().data(), "GGUF", 4) == 0;
+}
+
 /// What kind of model lies at `path`.
 CheckpointPlace find_checkpoint(const fs::path& path) {
   std::error_code ignored;
@@ -41,7 +47,7 @@ CheckpointPlace find_checkpoint(const fs::path& path) {
   }
   if (!fs::is_directory(path)) {
     if (path.extension() == ".onnx") return {CheckpointKind::onnx, path, path.parent_path()};
-    if (path.extension() == ".gguf" || read_file(path).starts_with("GGUF")) return {CheckpointKind::gguf, path, path.parent_path()};
+    if (path.extension() == ".gguf" || begins_like_gguf(path)) return {CheckpointKind::gguf, path, path.parent_path()};
     if (path.filename() == "config.json" || path.extension() == ".safetensors")
       fail("model " + path.string(), "the folder of config.json and safetensors", "a file of it", "give " + path.parent_path().string());
     fail("model " + path.string(), "a Hugging Face folder, a .gguf file or an ONNX folder", "a file of another kind");

@@ -33,7 +33,7 @@ struct Checkpoint {
 
 struct LoadOptions {
   at::ScalarType dtype = at::kFloat;  ///< what the weights become
-  bool keep_dtype = false;            ///< leave them as stored (export)
+  bool keep_dtype = false;            ///< leave them as stored (export); they may lie in the mapped file: read only
   at::Device device = at::kCPU;
   bool tokenizer = true;              ///< false: do not look for one
 };

@@ -57,6 +57,7 @@ void take_gguf_tensor(Checkpoint& checkpoint, const std::shared_ptr<GgufFile>& f
     values = at::empty(tensor.shape, at::kFloat);
     dequantize_rows(tensor.type, bytes.data(), values.data_ptr<float>(), tensor.rows(), tensor.columns());
   }
+  const bool in_file = !blocks.defined() && mapping.permute_heads == 0 && !mapping.add_one;
   if (mapping.permute_heads > 0) {
     values = unpermuted(values, mapping.permute_heads);
     if (blocks.defined()) blocks = unpermuted(blocks, mapping.permute_heads);
@@ -67,8 +68,7 @@ void take_gguf_tensor(Checkpoint& checkpoint, const std::shared_ptr<GgufFile>& f
     const std::vector<int64_t>& shape = shapes.at(name);
     at::Tensor part = take_rows(values, shape[0]);
     // What still lies in the file is copied out unless it was asked for as stored.
-    if (!options.keep_dtype) part = part.to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/part.scalar_type() == options.dtype);
-    else part = part.to(options.device);
+    part = options.keep_dtype ? part.to(options.device) : part.to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/in_file);
     checkpoint.weights[name] = part.contiguous();
     if (keep_codes) checkpoint.codes[name] = {tensor.type, shape, take_rows(blocks, shape[0])};
   }

@@ -155,7 +155,7 @@ StateDict hf_weights(const fs::path& folder, const ModelSpec& spec, const LoadOp
       bytes = bytes.subspan(static_cast<size_t>(place.begin) * row, static_cast<size_t>(place.count) * row);
     }
     weights[parameter.name] = mapped_tensor(bytes, type, parameter.shape, options, files);
-    if (!options.keep_dtype && !place.count) files->release(found->second);
+    if (!options.keep_dtype) files->release(found->second);
   }
   for (const auto& [plain, stored] : stored_of)
     if (!used.count(plain) && faults.size() < kMostFaults)

@@ -123,7 +123,7 @@ class RecipeReader {
   }
 
   void top_level() {
-    static const std::vector<std::string> known = {"name", "seed", "task", "license", "base_model", "description", "stages", "gates"};
+    static const std::vector<std::string> known = {"name", "seed", "task", "license", "base_model", "description", "data", "stages", "gates"};
     for (const auto& [key, value] : root_.entries)
       if (std::find(known.begin(), known.end(), key) == known.end())
         fault("unknown key '" + key + "' (" + value.place() + ")", "", "", nearest_hint(key, known));
@@ -178,9 +178,25 @@ class RecipeReader {
     std::erase_if(stage.config.entries, [](const auto& entry) { return entry.first == "kind"; });
     if (const Node* kind = node.find("kind")) stage.kind = kind->text;
     const StageKindInfo* info = find_kind(stage.kind);
+    if (info && reads_rows(stage.kind)) inherit_data(stage.config);
     if (!info) return fault(path + ".kind (" + node.place() + ")", "a kind of stage", stage.kind, nearest_hint(stage.kind, kind_names()));
     stage.effective = info->read(stage.config, path, faults_);
     recipe_.stages.push_back(std::move(stage));
+  }
+
+  static bool reads_rows(const std::string& kind) { return kind == "distill" || kind == "capture" || kind == "prune" || kind == "quantize"; }
+
+  /// The recipe's own `data` holds for every stage that reads rows; a stage's keys win.
+  void inherit_data(Node& config) const {
+    const Node* shared = root_.find("data");
+    if (!shared || !shared->is_map()) return;
+    if (!config.find("data")) {
+      config.entries.push_back({"data", *shared});
+      return;
+    }
+    Node& own = *config.find("data");
+    for (const auto& [key, value] : shared->entries)
+      if (own.is_map() && !own.find(key)) own.entries.push_back({key, value});
   }
 
   void references(Stage& stage) {
@@ -356,6 +372,7 @@ Json recipe_schema() {
             {"license", {{"type", "string"}, {"description", "carried into every export"}}},
             {"base_model", {{"type", "string"}, {"description", "carried into every export"}}},
             {"description", text},
+            {"data", schema_of<DataConfig>()},
             {"stages", {{"type", "object"}, {"minProperties", 1}, {"additionalProperties", {{"oneOf", variants}}}}},
             {"gates", {{"type", "object"}, {"additionalProperties", schema_of<GateConfig>()}}}}}};
 }

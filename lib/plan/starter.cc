@@ -83,12 +83,12 @@ std::string recipe_text(const std::string& name, const fs::path& folder, int64_t
   const int64_t steps = std::clamp<int64_t>(rows / 12, 150, 1500);
   return "# attar run " + (folder / "recipe.yaml").string() + "\n# attar run " + (folder / "recipe.yaml").string() +
          " stages.teacher.train.steps=20 stages.student.train.steps=20\nname: " + in_quotes(name) +
-         "\nseed: 7\ntask: task.yaml\nstages:\n"
+         "\nseed: 7\ntask: task.yaml\ndata: {learn: all, pack: false, seq: 256}\nstages:\n"
          "  tokenizer: {kind: train_tokenizer, vocab_size: 1024}\n"
-         "  teacher:   {kind: distill, model: teacher.yaml, tokens: tokenizer, data: {learn: all, pack: false, seq: 256}, loss: {ce: 1.0}, train: {steps: " + std::to_string(steps) + ", lr: 2.0e-3}}\n"
-         "  logits:    {kind: capture, teacher: teacher, data: {learn: all, pack: false, seq: 256}, codec: {kind: sampled, samples: 50}}\n"
-         "  student:   {kind: distill, model: student.yaml, teacher: logits, data: {learn: all, pack: false, seq: 256}, train: {steps: " + std::to_string(steps) + ", lr: 2.0e-3}}\n"
-         "  qat:       {kind: quantize, model: student, scheme: q4_0, method: qat, data: {learn: all, pack: false, seq: 256}, train: {steps: " + std::to_string(steps / 4) + "}}\n"
+         "  teacher:   {kind: distill, model: teacher.yaml, tokens: tokenizer, loss: {ce: 1.0}, train: {steps: " + std::to_string(steps) + ", lr: 2.0e-3}}\n"
+         "  logits:    {kind: capture, teacher: teacher, codec: {kind: sampled, samples: 50}}\n"
+         "  student:   {kind: distill, model: student.yaml, teacher: logits, train: {steps: " + std::to_string(steps) + ", lr: 2.0e-3}}\n"
+         "  qat:       {kind: quantize, model: student, scheme: q4_0, method: qat, train: {steps: " + std::to_string(steps / 4) + "}}\n"
          "  gguf:      {kind: export, model: qat, format: gguf}\n"
          "  onnx:      {kind: export, model: qat, format: onnx, type: int4}\n"
          "  report:    {kind: evaluate, of: [teacher, student, gguf, onnx], base: teacher}\n"

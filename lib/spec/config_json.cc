@@ -45,9 +45,11 @@ void refuse_foreign(const ConfigReader& config) {
   if (config.boolean("use_bidirectional_attention", false))
     config.wrong("use_bidirectional_attention", "false", "true", "only causal decoders are supported");
   struct Neutral { const char* key; double value; };
-  for (const Neutral& n : {Neutral{"residual_multiplier", 1}, Neutral{"embedding_multiplier", 1}, Neutral{"logits_scaling", 1}, Neutral{"logit_scale", 1}})
+  for (const Neutral& n : {Neutral{"residual_multiplier", 1}, Neutral{"embedding_multiplier", 1}, Neutral{"logits_scaling", 1},
+                           Neutral{"logit_scale", 1}})
     if (config.has(n.key) && config.number(n.key, n.value) != n.value) config.wrong(n.key, str(n.value), to_line(config.at(n.key)));
-  for (const char* key : {"attention_multiplier", "clip_qkv", "no_rope_layers", "attention_chunk_size", "num_local_experts", "num_experts", "per_layer_config"}) {
+  for (const char* key : {"attention_multiplier", "clip_qkv", "no_rope_layers", "attention_chunk_size", "num_local_experts", "num_experts",
+                          "per_layer_config"}) {
     if (!config.has(key)) continue;
     const Json& value = config.at(key);
     if (value.is_number() && value.get<double>() <= 1) continue;  // one expert or none is a plain layer
@@ -188,7 +190,8 @@ ModelSpec spec_from_config(const Json& config, const std::string& file) {
     spec.attention_softcap = cap("attn_logit_softcapping", 50);
     spec.logit_softcap = cap("final_logit_softcapping", 30);
   } else if (type == "gemma3_text") {
-    if (reader.has("attn_logit_softcapping")) reader.wrong("attn_logit_softcapping", "null for model_type gemma3_text", to_line(reader.at("attn_logit_softcapping")));
+    if (reader.has("attn_logit_softcapping"))
+      reader.wrong("attn_logit_softcapping", "null for model_type gemma3_text", to_line(reader.at("attn_logit_softcapping")));
     if (reader.has("final_logit_softcapping")) spec.logit_softcap = reader.positive("final_logit_softcapping", 0);
   }
   read_windows(reader, family, spec);

@@ -82,7 +82,8 @@ std::string difference(const ModelSpec& a, const ModelSpec& b) {
   if (a.embedding_scale != b.embedding_scale) return "its embedding scale";
   if (a.attention_softcap != b.attention_softcap || a.logit_softcap != b.logit_softcap) return "its soft caps";
   if (a.fused_projections != b.fused_projections) return "its fused projections";
-  if (a.vocab != b.vocab || a.hidden != b.hidden || a.head_size != b.head_size || a.context != b.context || a.norm_eps != b.norm_eps) return "its sizes";
+  if (a.vocab != b.vocab || a.hidden != b.hidden || a.head_size != b.head_size || a.context != b.context) return "its sizes";
+  if (a.norm_eps != b.norm_eps) return "its norms' epsilon";
   if (a.tied != b.tied) return "its tied embedding";
   if (a.bos != b.bos || a.pad != b.pad || a.eos != b.eos) return "its token ids";
   return "";

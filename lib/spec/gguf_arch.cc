@@ -15,19 +15,22 @@ struct GgufArchitecture {
   int64_t period;     ///< layer i attends to everything iff (i + 1) % period == 0, unless the file says otherwise
   bool rope_tensors;  ///< divides angles by rope_freqs / rope_factors_*
   bool qkv_bias, output_bias, mlp_bias;
+  bool layered;       ///< takes widths and heads layer by layer; the others build every layer like the first
 };
 
 const GgufArchitecture& architecture_of(const ModelSpec& spec) {
   static const GgufArchitecture kArchitectures[] = {
-      {"llama", false, 1, true, true, true, true},     {"qwen2", false, 1, false, true, false, false},
-      {"qwen3", false, 1, false, false, false, false}, {"gemma", false, 1, false, false, false, false},
-      {"gemma2", true, 2, false, false, false, false}, {"gemma3", true, 6, false, false, false, false},
-      {"phi3", false, 1, true, false, false, false},
+      {"llama", false, 1, true, true, true, true, false},     {"qwen2", false, 1, false, true, false, false, false},
+      {"qwen3", false, 1, false, false, false, false, false}, {"gemma", false, 1, false, false, false, false, false},
+      {"gemma2", true, 2, false, false, false, false, false}, {"gemma3", true, 6, false, false, false, false, false},
+      {"phi3", false, 1, true, false, false, false, false},   {"deci", false, 1, true, true, true, true, true},
   };
   const Family* family = find_family(spec.family);
   if (!family) fail("model family", "one with a GGUF architecture", spec.family, nearest_hint(spec.family, family_names()));
+  // llama.cpp's "deci" is its "llama" with arrays of widths and heads: the same layers, the same rows of q and k.
+  const std::string name = std::string(family->gguf) == "llama" && !spec.uniform() ? "deci" : family->gguf;
   for (const GgufArchitecture& a : kArchitectures)
-    if (std::string(family->gguf) == a.name) return a;
+    if (name == a.name) return a;
   fail("model family", "one with a GGUF architecture", spec.family);
 }
 
@@ -54,19 +57,22 @@ void refuse_unsayable(const GgufArchitecture& arch, const ModelSpec& spec) {
   const bool gemma = std::string(arch.name).starts_with("gemma");
   std::vector<Fault> faults;
   auto demand = [&](bool held, const std::string& expected, const std::string& received) {
-    if (!held) faults.push_back({what, expected, received, "this model cannot be a GGUF file that llama.cpp computes rightly"});
+    if (!held) faults.push_back({what, expected, received, "no GGUF file that llama.cpp computes rightly can be made"});
   };
   demand(spec.activation == (gemma ? "gelu_tanh" : "silu"), gemma ? "activation gelu_tanh" : "activation silu", spec.activation);
   demand(std::abs(spec.score_scale() / inferred_scale(arch.name, spec) - 1) < 1e-6,
          str("attention scale ", inferred_scale(arch.name, spec), " (not read from the file)"), str(spec.score_scale()));
   const double embedding = gemma ? std::sqrt(static_cast<double>(spec.hidden)) : 1;
-  demand(std::abs(spec.embedding_scale / embedding - 1) < 1e-6, str("embedding scale ", embedding, " (not read from the file)"), str(spec.embedding_scale));
+  demand(std::abs(spec.embedding_scale / embedding - 1) < 1e-6, str("embedding scale ", embedding, " (not read from the file)"),
+         str(spec.embedding_scale));
   demand(arch.qkv_bias || !spec.qkv_bias, "no bias on q, k, v", "biases");
   demand(arch.output_bias || !spec.output_bias, "no bias on the attention's output", "a bias");
   demand(arch.mlp_bias || !spec.mlp_bias, "no bias in the feed-forward layers", "biases");
   const std::string name = arch.name;
+  demand(arch.layered || spec.uniform(), "the same widths and heads in every layer (llama.cpp builds all like the first)", "layers that differ");
   demand(spec.qk_norm == (name == "qwen3" || name == "gemma3"), spec.qk_norm ? "no norm on q and k" : "a norm on q and k", "the opposite");
-  demand(spec.post_norms == (name == "gemma2" || name == "gemma3"), spec.post_norms ? "no norms behind sublayers" : "norms behind sublayers", "the opposite");
+  demand(spec.post_norms == (name == "gemma2" || name == "gemma3"), spec.post_norms ? "no norms behind sublayers" : "norms behind sublayers",
+         "the opposite");
   demand(spec.norm_offset == gemma, gemma ? "norms of 1 + w" : "norms of w", "the opposite");
   demand(!gemma || spec.tied || name == "gemma3", "a tied output matrix", "one of its own");
   demand(spec.attention_softcap == 0 || name == "gemma2", "no soft cap on scores", str(spec.attention_softcap));

@@ -22,7 +22,9 @@ struct ComputedTensor { std::string name; std::vector<float> values; };
 std::vector<ComputedTensor> gguf_rope_tensors(const ModelSpec& spec);
 
 /// The architecture's keys ({arch}.*, general.architecture), exactly the types llama.cpp's loader wants.
-/// Error where the architecture cannot say what the spec says (window of Mistral v0.1: context is capped and a warning returned).
+/// Error where the architecture cannot say what the spec says, or llama.cpp would infer something else than it (verified with v0.5.0);
+/// window of Mistral v0.1: the context is capped and a warning returned. A llama whose layers differ in width becomes "deci", llama.cpp's
+/// llama with widths per layer; other families must have equal layers.
 void gguf_architecture(const ModelSpec& spec, GgufMetadata& metadata, std::vector<std::string>& warnings);
 /// The reverse: a spec from a file's metadata and tensor shapes. Unknown architecture: Error.
 ModelSpec spec_from_gguf(const GgufFile& file);

@@ -75,7 +75,8 @@ RopeSpec read_rope_keys(const GgufFile& file, const std::string& arch, const Mod
   rope.theta = shortest(meta.number(prefix + "freq_base", 10000));
   check(rope.theta > 1, name + ": " + prefix + "freq_base", "a number above 1", str(rope.theta));
   const int64_t dims = meta.integer(prefix + "dimension_count", spec.head_size);
-  check(dims > 0 && dims <= spec.head_size && dims % 2 == 0, name + ": " + prefix + "dimension_count", str("an even number up to ", spec.head_size), str(dims));
+  check(dims > 0 && dims <= spec.head_size && dims % 2 == 0, name + ": " + prefix + "dimension_count", str("an even number up to ",
+        spec.head_size), str(dims));
   check(dims == spec.head_size || arch == "phi3", name + ": " + prefix + "dimension_count", str(spec.head_size), str(dims));
   if (dims != spec.head_size) rope.dims = dims;
   const double factor = shortest(meta.number(prefix + "scaling.factor", meta.number(prefix + "scale_linear", 0)));
@@ -93,7 +94,8 @@ RopeSpec read_rope_keys(const GgufFile& file, const std::string& arch, const Mod
     rope.original_context = original;
     rope.beta_fast = shortest(meta.number(prefix + "scaling.yarn_beta_fast", 32));
     rope.beta_slow = shortest(meta.number(prefix + "scaling.yarn_beta_slow", 1));
-    check(rope.beta_slow > 0 && rope.beta_fast >= rope.beta_slow, name + ": " + prefix + "scaling.yarn_beta_fast", "at least yarn_beta_slow", str(rope.beta_fast));
+    check(rope.beta_slow > 0 && rope.beta_fast >= rope.beta_slow, name + ": " + prefix + "scaling.yarn_beta_fast", "at least yarn_beta_slow",
+          str(rope.beta_fast));
     const double given = magnitude * (rope.factor > 1 ? 0.1 * std::log(rope.factor) + 1 : 1);
     if (magnitude != 1) rope.attention_factor = given;
   } else if (kind == "longrope" || (long_tensor && short_tensor)) {
@@ -172,7 +174,8 @@ void read_gguf_sizes(const GgufFile& file, const std::string& arch, ModelSpec& s
         str(embedding->columns()));
   spec.vocab = embedding->rows();
   const int64_t count = size("block_count", meta.integer(prefix + "block_count"), 4096);
-  const std::vector<int64_t> ffn = meta.per_layer(prefix + "feed_forward_length", count), heads = meta.per_layer(prefix + "attention.head_count", count);
+  const std::vector<int64_t> ffn = meta.per_layer(prefix + "feed_forward_length", count);
+  const std::vector<int64_t> heads = meta.per_layer(prefix + "attention.head_count", count);
   const std::string kv_key = prefix + "attention.head_count_kv";
   const std::vector<int64_t> kv = meta.has(kv_key) ? meta.per_layer(kv_key, count) : heads;
   spec.layers.resize(static_cast<size_t>(count));
@@ -200,7 +203,7 @@ ModelSpec spec_from_gguf(const GgufFile& file) {
   std::vector<std::string> known;
   for (const Family& f : families()) {
     known.push_back(f.gguf);
-    if (!family && arch == f.gguf) family = &f;
+    if (!family && (arch == f.gguf || (arch == "deci" && std::string(f.gguf) == "llama"))) family = &f;
   }
   if (!family) fail(name + ": general.architecture", "one with a mapping", arch, nearest_hint(arch, known));
   ModelSpec spec;

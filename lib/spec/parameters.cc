@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "base/check.h"
 #include "spec/model_spec.h"
@@ -60,11 +61,14 @@ std::vector<ParameterInfo> parameters_of(const ModelSpec& spec) {
 }
 
 int64_t parameter_count(const ModelSpec& spec) {
+  // A hostile file may claim sizes whose product no integer holds: the largest number then stands for it.
+  constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
   int64_t total = 0;
   for (const ParameterInfo& p : parameters_of(spec)) {
     int64_t count = 1;
-    for (int64_t size : p.shape) count *= size;
-    total += count;
+    for (int64_t size : p.shape)
+      if (__builtin_mul_overflow(count, size, &count)) return kLargest;
+    if (__builtin_add_overflow(total, count, &total)) return kLargest;
   }
   return total;
 }

@@ -177,7 +177,9 @@ CacheManifest CacheManifest::read(const fs::path& folder) {
     fail(folder.string(), "a cache of a teacher's logits", begun ? "a capture that is not finished" : "no manifest.json",
          begun ? "run the same capture again: it continues at the next missing shard" : "");
   }
-  const Json value = read_json(file);
+  // As a stage's result the cache's own manifest stands inside the artifact's, under facts.cache.
+  Json value = read_json(file);
+  if (value.contains("facts") && value["facts"].is_object() && value["facts"].contains("cache")) value = Json(value["facts"]["cache"]);
   check_kind(value, "teacher_cache", name);
   CacheManifest out;
   out.plan = CachePlan::from_json(value, name);

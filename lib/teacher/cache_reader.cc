@@ -128,7 +128,7 @@ bool is_cache(const fs::path& folder) {
   if (!fs::is_regular_file(folder / "manifest.json")) return false;
   try {
     const Json manifest = read_json(folder / "manifest.json");
-    return manifest.is_object() && manifest.value("kind", "") == "teacher_cache";
+    return manifest.is_object() && (manifest.value("kind", "") == "teacher_cache" || manifest.value("kind", "") == "capture");
   } catch (const std::exception&) {
     return false;
   }

@@ -1,53 +1,17 @@
 #include "tokenizer/bpe.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstring>
 #include <queue>
 
 #include "base/check.h"
 #include "base/utf8.h"
 #include "tokenizer/spm_bpe.h"
+#include "tokenizer/word_cache.h"
 
 namespace attar {
 namespace {
 
 constexpr size_t kFewSymbols = 40;
-
-uint64_t mix_bits(uint64_t value) {
-  value ^= value >> 32;
-  value *= 0x9E3779B97F4A7C15u;
-  value ^= value >> 29;
-  return value;
-}
-
-uint64_t hash_word(std::string_view word) {
-  uint64_t hash = word.size() * 0x9E3779B97F4A7C15u;
-  size_t at = 0;
-  for (; at + 8 <= word.size(); at += 8) {
-    uint64_t chunk;
-    std::memcpy(&chunk, word.data() + at, 8);
-    hash = mix_bits(hash ^ chunk);
-  }
-  uint64_t chunk = 0;
-  std::memcpy(&chunk, word.data() + at, word.size() - at);
-  return mix_bits(mix_bits(hash ^ chunk));
-}
-
-/// What a thread remembers of words it has met: one slot per hash, the latest word wins.
-struct WordSlot {
-  static constexpr size_t kMaxWord = 30, kMaxIds = 8;
-  uint64_t serial = 0;
-  uint8_t word_size = 0, id_count = 0;
-  char word[kMaxWord];
-  int32_t ids[kMaxIds];
-};
-constexpr size_t kWordSlots = 1 << 15;
-
-WordSlot& word_slot(uint64_t hash) {
-  static thread_local std::vector<WordSlot> slots(kWordSlots);
-  return slots[hash & (kWordSlots - 1)];
-}
 
 }  // namespace
 
@@ -93,8 +57,7 @@ bool from_byte_alphabet(std::string_view text, std::string& bytes) {
 BpeModel::BpeModel(std::vector<std::string> vocabulary, const std::vector<std::pair<std::string, std::string>>& merges, Options options, bool lenient,
                    const std::string& name)
     : vocabulary_(std::move(vocabulary)), options_(options) {
-  static std::atomic<uint64_t> serials{0};
-  serial_ = ++serials;
+  serial_ = WordCache::new_serial();
   ids_.reserve(vocabulary_.size() * 2);
   for (size_t id = 0; id < vocabulary_.size(); ++id)
     if (!vocabulary_[id].empty()) ids_.emplace(vocabulary_[id], static_cast<int32_t>(id));
@@ -128,7 +91,7 @@ int32_t BpeModel::find(const std::string& token) const {
 
 void BpeModel::add_rule(int32_t left, int32_t right, uint32_t rank, int32_t id) {
   const uint64_t pair = static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right);
-  size_t slot = mix_bits(pair) & (rules_.size() - 1);
+  size_t slot = WordCache::mix(pair) & (rules_.size() - 1);
   while (rules_[slot].pair != ~uint64_t{0} && rules_[slot].pair != pair) slot = (slot + 1) & (rules_.size() - 1);
   // A pair given twice keeps its last rank, as a map that is filled in order does.
   rules_[slot] = {pair, rank, id};
@@ -136,7 +99,7 @@ void BpeModel::add_rule(int32_t left, int32_t right, uint32_t rank, int32_t id) 
 
 const BpeModel::Rule* BpeModel::rule(int32_t left, int32_t right) const {
   const uint64_t pair = static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right);
-  for (size_t slot = mix_bits(pair) & (rules_.size() - 1);; slot = (slot + 1) & (rules_.size() - 1)) {
+  for (size_t slot = WordCache::mix(pair) & (rules_.size() - 1);; slot = (slot + 1) & (rules_.size() - 1)) {
     if (rules_[slot].pair == pair) return &rules_[slot];
     if (rules_[slot].pair == ~uint64_t{0}) return nullptr;
   }
@@ -255,21 +218,7 @@ void BpeModel::encode_word(std::string_view word, std::vector<int32_t>& out) con
 }
 
 void BpeModel::encode(std::string_view word, std::vector<int32_t>& out) const {
-  if (word.size() > WordSlot::kMaxWord) return encode_word(word, out);
-  WordSlot& slot = word_slot(hash_word(word) ^ serial_ * 0x9E3779B97F4A7C15u);
-  if (slot.serial == serial_ && slot.word_size == word.size() && std::memcmp(slot.word, word.data(), word.size()) == 0) {
-    out.insert(out.end(), slot.ids, slot.ids + slot.id_count);
-    return;
-  }
-  const size_t before = out.size();
-  encode_word(word, out);
-  const size_t count = out.size() - before;
-  if (count > WordSlot::kMaxIds) return;
-  slot.serial = serial_;
-  slot.word_size = static_cast<uint8_t>(word.size());
-  slot.id_count = static_cast<uint8_t>(count);
-  std::memcpy(slot.word, word.data(), word.size());
-  std::copy(out.begin() + static_cast<int64_t>(before), out.end(), slot.ids);
+  WordCache::encode(serial_, word, out, [this](std::string_view text, std::vector<int32_t>& ids) { encode_word(text, ids); });
 }
 
 }  // namespace attar

@@ -11,7 +11,7 @@ namespace attar {
 
 /// How a GGUF reader finds special tokens: one token after the other, longest text first, each over all that is still text.
 /// User-defined tokens are always found, control and unknown ones only when asked for.
-/// Tokens whose text ends a generation (<|im_end|>, <|eot_id|>, ...) count as control whatever their type says.
+/// Tokens with a text such as <|im_end|>, </s> or <|fim_prefix|> count as control whatever their type says.
 class GgufSpecials {
  public:
   GgufSpecials() = default;

@@ -86,7 +86,9 @@ const PreRule& pre_rule(const std::string& pre, const std::string& name) {
 std::optional<std::string> pre_of(const PreTokenizer& pre_tokenizer, bool ignore_merges, std::vector<std::string>& deviations) {
   std::vector<std::string> patterns;
   for (const auto& step : pre_tokenizer.steps()) {
-    if (step.kind != PreTokenizer::Step::Kind::split) return std::nullopt;
+    using Kind = PreTokenizer::Step::Kind;
+    if (step.kind == Kind::spell || step.kind == Kind::unspell) continue;
+    if (step.kind != Kind::split) return std::nullopt;
     // Removing what lies outside the matches is isolating them where a pattern covers all text, as the published ones do.
     const bool covers = step.invert && step.behavior == PreTokenizer::Behavior::removed;
     const bool isolates = !step.invert && step.behavior == PreTokenizer::Behavior::isolated;
@@ -104,11 +106,13 @@ std::optional<std::string> pre_of(const PreTokenizer& pre_tokenizer, bool ignore
   else if (patterns == Patterns{kGpt4oPublished}) out = "gpt-4o";
   else if (patterns == Patterns{kTekkenPublished}) out = "tekken";
   else if (patterns == Patterns{"\\p{N}{1,3}", kDeepseekHan, kDeepseekSigns}) out = "deepseek-v3";
+  else if (patterns == Patterns{"[\\p{P}!-\\/:-@\\[-`{-~]+", kGpt2Pattern, "\\p{N}+", "[0-9][0-9][0-9]"}) out = "falcon";
   else
     for (const auto& [family, rule] : pre_families())
       if (patterns == rule.patterns && ignore_merges == rule.ignore_merges) out = family;
   if (out && pre_rule(*out, "").ignore_merges != ignore_merges) return std::nullopt;
   if (out == "tekken" || out == "gpt-4o") deviations.push_back("pre-tokenizer " + *out + ": GGUF readers tell capitals from small letters in ASCII only");
+  if (out == "falcon") deviations.push_back("pre-tokenizer falcon: GGUF readers leave digits with the space before them");
   return out;
 }
 

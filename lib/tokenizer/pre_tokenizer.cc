@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/utf8.h"
+#include "tokenizer/bpe.h"
 
 namespace attar {
 namespace {
@@ -95,18 +96,25 @@ void PreTokenizer::add(const Json& json, const std::string& name, int depth) {
   const std::string type = get<std::string>(json, "type", name);
   const std::string place = name + " " + type;
   if (depth > 8) fail(place, "sequences at most 8 deep");
-  if (byte_level_) fail(place, "nothing after ByteLevel but what it does itself", type, "attar applies ByteLevel last");
   if (type == "Sequence") {
     const Json& parts = json.contains("pretokenizers") ? json.at("pretokenizers") : Json::array();
-    // What follows ByteLevel sees its alphabet: only digits, which are spelled alike there, may be split after it.
+    // What follows ByteLevel works on text spelled in its alphabet, where some bytes look like digits or signs.
+    bool spelled = false;
     for (const Json& part : parts) {
-      const std::string kind = get<std::string>(part, "type", name);
-      const bool digits = kind == "Digits" || (kind == "Split" && part.contains("pattern") && part.at("pattern").contains("Regex") &&
-                                               part.at("pattern").at("Regex") == "[0-9][0-9][0-9]");
-      const bool was = byte_level_;
-      if (was && digits) byte_level_ = false;
-      add(part, name, depth + 1);
-      byte_level_ = byte_level_ || was;
+      if (byte_level_) {
+        byte_level_ = false;
+        spelled = true;
+        steps_.push_back({.kind = Step::Kind::spell});
+        add(part, name, depth + 1);
+        if (byte_level_) fail(place, "ByteLevel once", "two of it");
+      } else {
+        add(part, name, depth + 1);
+        if (spelled && byte_level_) fail(place, "ByteLevel once", "two of it");
+      }
+    }
+    if (spelled) {
+      steps_.push_back({.kind = Step::Kind::unspell});
+      byte_level_ = true;
     }
   } else if (type == "Split") {
     const Json& pattern = json.contains("pattern") ? json.at("pattern") : Json();
@@ -156,11 +164,16 @@ void PreTokenizer::split(std::string_view text, bool at_start, std::string& stor
       for (const std::string_view word : words) apply_split(step, word, next);
     } else {
       // The characters change: write all words anew, then point into the new text.
-      std::string fresh;
+      std::string fresh, bytes;
       std::vector<size_t> ends;
       for (size_t i = 0; i < words.size(); ++i) {
         const std::string_view word = words[i];
-        if (step.kind == Step::Kind::prefix_space) {
+        if (step.kind == Step::Kind::spell) {
+          for (const char byte : word) fresh += byte_alphabet()[static_cast<uint8_t>(byte)];
+        } else if (step.kind == Step::Kind::unspell) {
+          from_byte_alphabet(word, bytes);
+          fresh += bytes;
+        } else if (step.kind == Step::Kind::prefix_space) {
           if (!word.starts_with(' ')) fresh += ' ';
           fresh += word;
         } else {

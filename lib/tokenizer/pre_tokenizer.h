@@ -14,7 +14,7 @@ class PreTokenizer {
  public:
   enum class Behavior { isolated, removed, merged_with_previous, merged_with_next, contiguous };
   struct Step {
-    enum class Kind { split, prefix_space, metaspace };
+    enum class Kind { split, prefix_space, metaspace, spell, unspell };  ///< the last two: into GPT-2's alphabet and back
     Kind kind = Kind::split;
     std::string pattern;   ///< split: the regular expression as it was given, for to_gguf
     std::vector<Regex> regex;  ///< split: one

@@ -20,6 +20,12 @@ using PieceType = SentencePieceModel::Type;
 
 const std::string kSpaceMark = "\xE2\x96\x81";
 
+/// As GGUF readers meet a token that is searched in the text as it was given.
+std::string with_spaces(std::string text) {
+  for (size_t at; (at = text.find(kSpaceMark)) != std::string::npos;) text.replace(at, kSpaceMark.size(), " ");
+  return text;
+}
+
 /// The normalizer's compiled map: field 2 of its message.
 std::string charsmap_of(const SentencePieceModel& model) {
   std::string map;
@@ -232,15 +238,12 @@ class SentencePieceTokenizer final : public Tokenizer {
     out.model = "llama";
     out.pre = "default";
     for (const auto& piece : model_.pieces) {
-      out.tokens.push_back(piece.text);
+      out.tokens.push_back(piece.type == PieceType::user_defined ? with_spaces(piece.text) : piece.text);
       out.scores.push_back(piece.score);
       out.types.push_back(static_cast<int32_t>(piece.type));
     }
     for (const AddedToken& token : added_) {
-      std::string text = token.content;
-      if (!token.special)
-        for (size_t at; (at = text.find(kSpaceMark)) != std::string::npos;) text.replace(at, kSpaceMark.size(), " ");
-      out.tokens.push_back(text);
+      out.tokens.push_back(token.special ? token.content : with_spaces(token.content));
       out.scores.push_back(-1000.0f);
       out.types.push_back(token.special ? GgufVocabulary::kControl : GgufVocabulary::kUserDefined);
     }

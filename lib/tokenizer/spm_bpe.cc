@@ -10,6 +10,7 @@
 #include "formats/sentencepiece_model.h"
 #include "tokenizer/gguf_specials.h"
 #include "tokenizer/sentencepiece.h"
+#include "tokenizer/word_cache.h"
 
 namespace attar {
 namespace {
@@ -30,6 +31,12 @@ std::string escape_spaces(std::string_view text, bool prefix) {
     if (character == ' ') out += kSpmSpace;
     else out += character;
   return out;
+}
+
+/// Where the word that begins at `at` ends: before the next space mark that follows another character.
+size_t next_word(std::string_view text, size_t at) {
+  while (text.substr(at).starts_with(kSpmSpace)) at += kSpmSpace.size();
+  return std::min(text.find(kSpmSpace, at), text.size());
 }
 
 std::string unescape_spaces(std::string_view text) {
@@ -189,6 +196,8 @@ SpmMerger::SpmMerger(const std::vector<std::string>& tokens, const std::vector<f
     ids_.emplace(tokens[id], static_cast<int32_t>(id));
     longest_ = std::max(longest_, tokens[id].size());
   }
+  serial_ = WordCache::new_serial();
+  words_ = std::none_of(tokens.begin(), tokens.end(), [](const std::string& token) { return next_word(token, 0) < token.size(); });
   for (int byte = 0; byte < 256; ++byte) {
     int32_t id = find(byte_piece(static_cast<uint8_t>(byte)));
     if (id < 0) id = find(std::string(1, static_cast<char>(byte)));
@@ -202,6 +211,14 @@ int32_t SpmMerger::find(std::string_view text) const {
 }
 
 void SpmMerger::encode(std::string_view text, std::vector<int32_t>& out) const {
+  if (!words_) return encode_word(text, out);
+  for (size_t at = 0, end = 0; at < text.size(); at = end) {
+    end = next_word(text, at);
+    WordCache::encode(serial_, text.substr(at, end - at), out, [this](std::string_view word, std::vector<int32_t>& ids) { encode_word(word, ids); });
+  }
+}
+
+void SpmMerger::encode_word(std::string_view text, std::vector<int32_t>& out) const {
   struct Symbol {
     uint32_t begin, size;  ///< size 0: joined into its left neighbour
     int32_t left, right;
@@ -269,7 +286,9 @@ std::string spm_fingerprint(const GgufVocabulary& vocabulary) {
     uint32_t score;
     static_assert(sizeof score == sizeof(float));
     std::memcpy(&score, &vocabulary.scores[id], sizeof score);
-    hash.add(str(vocabulary.tokens[id].size(), ' ', score, ' ', vocabulary.types[id], ' '));
+    // Readers treat unknown and control tokens alike, and files disagree on which is which.
+    const int32_t type = vocabulary.types[id] == GgufVocabulary::kUnknown ? int32_t{GgufVocabulary::kControl} : vocabulary.types[id];
+    hash.add(str(vocabulary.tokens[id].size(), ' ', score, ' ', type, ' '));
     hash.add(vocabulary.tokens[id]);
   }
   return hash.hex();

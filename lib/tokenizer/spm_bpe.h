@@ -25,7 +25,10 @@ class SpmMerger {
   int32_t find(std::string_view text) const;  ///< token of that text or -1
 
  private:
+  void encode_word(std::string_view escaped, std::vector<int32_t>& out) const;
   std::unordered_map<std::string_view, int32_t> ids_;
+  bool words_ = false;    ///< no token reaches over the place before a space: words stand alone
+  uint64_t serial_ = 0;   ///< in the cache of words
   const std::vector<float>* scores_ = nullptr;
   size_t longest_ = 0;
   std::vector<int32_t> bytes_;  ///< token of each byte

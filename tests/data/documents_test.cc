@@ -173,7 +173,8 @@ TEST(Documents, ErrorsNameFileLineAndField) {
 
 TEST(Documents, TaskLabelsComeFromTheTrainingRows) {
   TestFolder folder;
-  write_file(folder / "train.jsonl", "{\"text\": \"x\", \"label\": \"b\"}\n{\"text\": \"y\", \"label\": \"a\"}\n{\"text\": \"z\", \"label\": \"b\"}\n");
+  write_file(folder / "train.jsonl",
+             "{\"text\": \"x\", \"label\": \"b\"}\n{\"text\": \"y\", \"label\": \"a\"}\n{\"text\": \"z\", \"label\": \"b\"}\n");
   write_file(folder / "task.yaml", "name: t\ntrain: train.jsonl\n");
   const TaskConfig task = load_task(folder / "task.yaml");
   EXPECT_EQ(task.labels, (std::vector<std::string>{"a", "b"}));

@@ -22,7 +22,10 @@ std::string row_text(const TokenRows& rows, int64_t row) {
 
 fs::path short_examples(const TestFolder& folder, int count) {
   std::string text;
-  for (int i = 0; i < count; ++i) text += "{\"prompt\": \"q" + std::string(static_cast<size_t>(i * 7 % 11), 'x') + str(i) + "\", \"answer\": \"a" + str(i) + "\"}\n";
+  for (int i = 0; i < count; ++i) {
+    const std::string filling(static_cast<size_t>(i * 7 % 11), 'x');
+    text += "{\"prompt\": \"q" + filling + str(i) + "\", \"answer\": \"a" + str(i) + "\"}\n";
+  }
   write_file(folder / "examples.jsonl", text);
   return folder / "examples.jsonl";
 }
@@ -159,7 +162,8 @@ TEST(Source, LabelsNeverCrossDocumentsAndFollowTheMask) {
   int64_t seen = 0;
   for (int64_t r = 0; r < rows.rows(); ++r) {
     for (int64_t t = 0; t < labels.size(1); ++t) {
-      const bool inside = t + 1 < rows.seq() && rows.segments[r][t].item<int>() >= 0 && rows.segments[r][t + 1].item<int>() == rows.segments[r][t].item<int>();
+      const int here = rows.segments[r][t].item<int>();
+      const bool inside = t + 1 < rows.seq() && here >= 0 && rows.segments[r][t + 1].item<int>() == here;
       const int64_t want = inside && rows.learn[r][t + 1].item<int>() ? rows.ids[r][t + 1].item<int>() : -100;
       ASSERT_EQ(labels[r][t].item<int64_t>(), want) << r << "," << t;
       seen += want >= 0;

@@ -73,7 +73,8 @@ TEST(Perplexity, DamagedWeightsAreNamedNotAveraged) {
 TEST(Perplexity, RowsScoreExactlyTheLearnedTokens) {
   TestFolder folder;
   write_file(folder / "a.jsonl",
-             "{\"prompt\": \"one two\", \"answer\": \"three\"}\n{\"prompt\": \"four\", \"answer\": \"five six\"}\n{\"prompt\": \"a\", \"answer\": \"b\"}\n");
+             "{\"prompt\": \"one two\", \"answer\": \"three\"}\n{\"prompt\": \"four\", \"answer\": \"five six\"}\n"
+             "{\"prompt\": \"a\", \"answer\": \"b\"}\n");
   DataConfig config;
   config.seq = 32;
   const ByteTokenizer tokenizer;

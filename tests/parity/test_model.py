@@ -109,6 +109,13 @@ def test_logits_equal_transformers(name, tmp_path):
     assert np.abs(got - expected).max() < 2e-4
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_token_by_token_equals_transformers(name, tmp_path):
+    model = make(name, tmp_path / "model")
+    rows = sequences(96, [1, 33], 4)
+    assert np.abs(ours(tmp_path / "model", rows, tmp_path, "--stepwise") - theirs(model, rows)).max() < 2e-4
+
+
 @pytest.mark.parametrize("name", ["llama", "llama_tied_biased", "gemma2", "phi3"])
 def test_old_style_config_and_half_precision(name, tmp_path):
     model = make(name, tmp_path / "model").to(torch.bfloat16)

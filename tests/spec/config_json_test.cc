@@ -93,8 +93,8 @@ TEST(ConfigJson, FamiliesDifferWhereTheyShould) {
 
 TEST(ConfigJson, NestedTextConfigOfGemma3) {
   Json outer = {{"model_type", "gemma3"}, {"architectures", {"Gemma3ForConditionalGeneration"}}, {"eos_token_id", {1, 106}}};
-  outer["text_config"] = {{"hidden_size", 64}, {"intermediate_size", 96}, {"num_hidden_layers", 8}, {"sliding_window", 16}, {"model_type", "gemma3_text"},
-                          {"rope_scaling", {{"factor", 8.0}, {"rope_type", "linear"}}}};
+  outer["text_config"] = {{"hidden_size", 64}, {"intermediate_size", 96}, {"num_hidden_layers", 8}, {"sliding_window", 16},
+                          {"model_type", "gemma3_text"}, {"rope_scaling", {{"factor", 8.0}, {"rope_type", "linear"}}}};
   const ModelSpec spec = spec_from_config(outer, "config.json");
   EXPECT_EQ(spec.family, "gemma3_text");
   EXPECT_EQ(spec.vocab, 262208);
@@ -144,7 +144,9 @@ TEST(ConfigJson, RefusesByName) {
       {"gemma2", {{"sliding_window", nullptr}}, "sliding_window"},
       {"gemma3", {{"attn_logit_softcapping", 50.0}}, "attn_logit_softcapping"},
       {"phi3_longrope", {{"rope_parameters", {{"rope_type", "longrope"}, {"long_factor", {1.0}}, {"short_factor", {1.0}}}}}, "long_factor"},
-      {"llama3", {{"rope_parameters", {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 4.0}, {"high_freq_factor", 4.0}}}}, "high_freq_factor"},
+      {"llama3",
+       {{"rope_parameters", {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 4.0}, {"high_freq_factor", 4.0}}}},
+       "high_freq_factor"},
   };
   for (const Refused& one : all) {
     const std::string error = config_error(changed(one.name, one.changes));
@@ -163,6 +165,42 @@ TEST(ConfigJson, AllFaultsOfAFileAreReportedTogether) {
   } catch (const Error& error) {
     EXPECT_EQ(error.faults().size(), 3u);
   }
+}
+
+TEST(ConfigJson, HostileValuesGiveErrorsOnly) {
+  const std::vector<Json> values = {nullptr, true, -1, 0, 1, 3, 1e300, -1e300, 9223372036854775807, 18446744073709551615u, 0.5, "text", "",
+                                    Json::array(), Json::object(), {1, 2, 3}, {"a", nullptr},
+                                    {{"rope_type", "yarn"}}, {{"full_attention", 3}}, 1e-320};
+  int refused = 0, taken = 0;
+  auto attempt = [&](const Json& config) {
+    try {
+      const ModelSpec spec = spec_from_config(config, "c");
+      ++taken;
+      if (spec.layers.size() < 100 && spec.rope_dims(spec.rope) < 10000) rope_table(spec.rope, spec.rope_dims(spec.rope), 100, spec.context);
+    } catch (const Error&) {
+      ++refused;
+    }
+  };
+  for (const Json& one : golden_cases()) {
+    for (const char* style : {"old", "new"}) {
+      const Json config = one.at(style);
+      for (const auto& [key, old] : config.items()) {
+        for (const Json& value : values) {
+          Json changed = config;
+          changed[key] = value;
+          attempt(changed);
+          if (!old.is_object()) continue;
+          for (const auto& [inner, inner_old] : old.items()) {
+            changed[key] = old;
+            changed[key][inner] = value;
+            attempt(changed);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(refused, 1000);
+  EXPECT_GT(taken, 1000);
 }
 
 TEST(ConfigJson, WhatAFileCannotSayIsRefused) {

@@ -1,3 +1,5 @@
+#include <cmath>
+#include <limits>
 #include <set>
 
 #include "base/check.h"
@@ -72,14 +74,15 @@ std::string gguf_error(const ModelSpec& spec) {
 
 TEST(GgufArchitectures, ComeBackForEveryFamily) {
   TestFolder folder;
-  for (const char* name : {"llama", "llama_tied_biased", "llama3", "llama_linear", "llama_yarn", "llama_longrope", "mistral_full", "qwen2", "qwen3", "gemma",
-                           "gemma2", "gemma3", "phi3_longrope", "phi3_partial"}) {
+  for (const char* name : {"llama", "llama_tied_biased", "llama3", "llama_linear", "llama_yarn", "llama_longrope", "mistral_full", "qwen2",
+                           "qwen3", "gemma", "gemma2", "gemma3", "phi3_longrope", "phi3_partial"}) {
     ModelSpec spec = golden_spec(name);
     if (spec.post_norms) spec.attention_scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
     const WrittenGguf written = through_gguf(spec, folder / (std::string(name) + ".gguf"));
     const ModelSpec expected = as_gguf_tells(spec);
     EXPECT_EQ(written.back.norm_eps, spec.norm_eps) << "the shortest decimal";
-    EXPECT_TRUE(as_gguf_tells(written.back) == expected) << name << "\n" << config_from_spec(written.back, "f").dump() << "\n" << config_from_spec(expected, "f").dump();
+    EXPECT_TRUE(as_gguf_tells(written.back) == expected)
+        << name << "\n" << config_from_spec(written.back, "f").dump() << "\n" << config_from_spec(expected, "f").dump();
   }
 }
 
@@ -114,8 +117,9 @@ TEST(GgufArchitectures, PerLayerWidthsAreArrays) {
   spec.layers[2].heads = spec.layers[2].kv_heads = 1;
   const WrittenGguf written = through_gguf(spec, folder / "layers.gguf");
   EXPECT_TRUE(written.back == spec);
-  EXPECT_EQ(std::get<std::vector<int32_t>>(*written.metadata.find("llama.feed_forward_length")), (std::vector<int32_t>{96, 64, 96}));
-  EXPECT_EQ(std::get<std::vector<int32_t>>(*written.metadata.find("llama.attention.head_count_kv")), (std::vector<int32_t>{2, 2, 1}));
+  EXPECT_EQ(written.metadata.text("general.architecture"), "deci") << "llama.cpp's llama builds every layer like the first";
+  EXPECT_EQ(std::get<std::vector<int32_t>>(*written.metadata.find("deci.feed_forward_length")), (std::vector<int32_t>{96, 64, 96}));
+  EXPECT_EQ(std::get<std::vector<int32_t>>(*written.metadata.find("deci.attention.head_count_kv")), (std::vector<int32_t>{2, 2, 1}));
 }
 
 TEST(GgufArchitectures, OnlyTypesThatTheLoaderTakes) {
@@ -156,11 +160,54 @@ TEST(GgufArchitectures, WhatLlamaCppInfersOrLacksIsRefused) {
   EXPECT_NE(gguf_error(golden_spec("llama_yarn_all")).find("truncate"), std::string::npos);
   EXPECT_NE(changed("llama_yarn_all", [](ModelSpec& s) { s.rope.truncate = true; }).find("ramp"), std::string::npos);
   EXPECT_EQ(changed("llama_yarn", [](ModelSpec& s) { s.rope.beta_slow = 1.01; }), "") << "the same whole ends";
+  EXPECT_NE(changed("qwen2", [](ModelSpec& s) { s.layers[1].ffn = 32; }).find("every layer"), std::string::npos);
   EXPECT_NE(changed("qwen2", [](ModelSpec& s) { s.rope = golden_spec("llama3").rope; }).find("llama3"), std::string::npos);
   EXPECT_NE(changed("gemma", [](ModelSpec& s) { s.tied = false; }).find("tied"), std::string::npos);
   EXPECT_NE(changed("gemma", [](ModelSpec& s) { s.embedding_scale = 2; }).find("embedding scale"), std::string::npos);
   EXPECT_NE(changed("llama", [](ModelSpec& s) { s.activation = "gelu"; }).find("gelu"), std::string::npos);
   EXPECT_NE(changed("llama", [](ModelSpec& s) { s.family = "mamba"; }).find("mamba"), std::string::npos);
+}
+
+TEST(GgufArchitectures, HostileMetadataGivesErrorsOnly) {
+  TestFolder folder;
+  const std::vector<GgufValue> values = {uint32_t{0}, uint32_t{1}, uint32_t{4294967295u}, int32_t{-1}, uint64_t{1} << 63, 0.0f, -1.0f,
+                                         std::numeric_limits<float>::quiet_NaN(), std::string("x"), std::vector<int32_t>{1, -2, 0},
+                                         std::vector<float>{}, true};
+  int refused = 0;
+  for (const char* name : {"llama3", "gemma3", "phi3_longrope"}) {
+    ModelSpec spec = golden_spec(name);
+    if (spec.post_norms) spec.attention_scale = 1 / std::sqrt(static_cast<double>(spec.head_size));
+    GgufMetadata good;
+    std::vector<std::string> warnings;
+    gguf_architecture(spec, good, warnings);
+    std::vector<GgufWriter::Declared> tensors = {{"token_embd.weight", GgmlType::f32, {4, spec.hidden}}};
+    for (const ComputedTensor& rope : gguf_rope_tensors(spec))
+      tensors.push_back({rope.name, GgmlType::f32, {static_cast<int64_t>(rope.values.size())}});
+    const std::vector<float> ones(static_cast<size_t>(4 * spec.hidden), 1.0f);
+    // Every key meets every third value; another third with the next key: a file costs a disk's sync.
+    size_t turn = 0;
+    for (const auto& [key, old] : good.entries()) {
+      ++turn;
+      for (size_t i = turn % 3; i < values.size(); i += 3) {
+        GgufMetadata metadata = good;
+        metadata.set(key, values[i]);
+        const std::filesystem::path path = folder / "hostile.gguf";
+        GgufWriter writer(path, metadata, tensors);
+        for (const GgufWriter::Declared& tensor : tensors) {
+          const int64_t columns = tensor.shape.size() > 1 ? tensor.shape.back() : 1;
+          writer.write(ones.data(), sizeof(float) * static_cast<size_t>(tensor.shape.front() * columns));
+        }
+        writer.commit();
+        try {
+          const ModelSpec back = spec_from_gguf(GgufFile(path));
+          if (back.rope_dims(back.rope) < 10000) rope_table(back.rope, back.rope_dims(back.rope), 100, back.context);
+        } catch (const Error&) {
+          ++refused;
+        }
+      }
+    }
+  }
+  EXPECT_GT(refused, 50);
 }
 
 TEST(GgufNames, MappingCoversEveryParameterOnce) {

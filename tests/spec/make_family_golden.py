@@ -22,7 +22,8 @@ CASES = {
     "llama_linear": ("llama", dict(rope_scaling=dict(type="linear", factor=4.0))),
     "llama_yarn": ("llama", dict(rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64))),
     "llama_yarn_all": ("llama", dict(head_dim=64, rope_theta=20000.0, rope_scaling=dict(
-        rope_type="yarn", factor=8.0, original_max_position_embeddings=128, beta_fast=16.0, beta_slow=2.0, attention_factor=1.25, truncate=False))),
+        rope_type="yarn", factor=8.0, original_max_position_embeddings=128, beta_fast=16.0, beta_slow=2.0, attention_factor=1.25,
+        truncate=False))),
     "llama_yarn_mscale": ("llama", dict(rope_scaling=dict(
         rope_type="yarn", factor=4.0, original_max_position_embeddings=64, mscale=0.707, mscale_all_dim=1.2))),
     "llama_longrope": ("llama", dict(rope_scaling=dict(LONG, original_max_position_embeddings=32, factor=6.0))),
@@ -40,7 +41,8 @@ CASES = {
     "phi3": ("phi3", dict(sliding_window=40)),
     "phi3_longrope": ("phi3", dict(rope_scaling=LONG, original_max_position_embeddings=64)),
     "phi3_partial": ("phi3", dict(tie_word_embeddings=True, partial_rotary_factor=0.75, original_max_position_embeddings=64, hidden_size=128,
-                                  rope_scaling=dict(LONG, short_factor=[1.0 + 0.1 * i for i in range(12)], long_factor=[2.0 + i for i in range(12)]))),
+                                  rope_scaling=dict(LONG, short_factor=[1.0 + 0.1 * i for i in range(12)],
+                                                    long_factor=[2.0 + i for i in range(12)]))),
 }
 
 

@@ -99,7 +99,7 @@ def write(path, arch, layers, hidden, ffn, heads, kv, tied):
     w.close()
 
 
-def quantize(source, target, ftype, imatrix=None):
+def quantize(source, target, ftype):
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = ftype
     params.nthread = 2
@@ -130,7 +130,9 @@ def main():
                 got = quantize(source, pathlib.Path(tmp) / "target.gguf", ftype)
                 code = "refused" if got is None else "".join(letters[got[1][n]] for n in matrices)
                 number = -1 if got is None else got[0]
-                lines.append(f'{{"{name}", "{arch}", {layers}, {hidden}, {ffn}, {heads}, {kv}, {str(tied).lower()}, "{preset}", {number},\n "{code}"}},')
+                pieces = "\n ".join(f'"{code[i:i + 120]}"' for i in range(0, len(code), 120))
+                shape = f'"{arch}", {layers}, {hidden}, {ffn}, {heads}, {kv}, {str(tied).lower()}'
+                lines.append(f'{{"{name}", {shape}, "{preset}", {number},\n {pieces}}},')
                 print(name, preset, number, code[:60], file=sys.stderr, flush=True)
     (folder / "preset_golden.inc").write_text("\n".join(lines) + "\n")
 

@@ -1,4 +1,4 @@
-#include <set>
+#include <limits>
 
 #include "base/check.h"
 #include "spec/golden_cases.h"
@@ -21,8 +21,10 @@ TEST(Parameters, CountsNamesAndShapesAreTransformers) {
       EXPECT_EQ(shapes.at(p.name).get<std::vector<int64_t>>(), p.shape) << one.at("name") << " " << p.name;
       shapes.erase(p.name);
     }
-    for (const auto& [name, shape] : shapes.items())
-      EXPECT_TRUE(spec.fused_projections && (name.ends_with("qkv_proj.weight") || name.ends_with("gate_up_proj.weight"))) << one.at("name") << " " << name;
+    for (const auto& [name, shape] : shapes.items()) {
+      const bool fused = name.ends_with("qkv_proj.weight") || name.ends_with("gate_up_proj.weight");
+      EXPECT_TRUE(spec.fused_projections && fused) << one.at("name") << " " << name;
+    }
   }
 }
 
@@ -41,6 +43,12 @@ TEST(Parameters, OrderIsFixedAndLinearsAreKnown) {
   int64_t linears = 0;
   for (const ParameterInfo& p : all) linears += is_linear_weight(p.name);
   EXPECT_EQ(linears, 7 * 7);
+}
+
+TEST(Parameters, AbsurdSizesDoNotOverflow) {
+  ModelSpec spec = golden_spec("llama");
+  spec.vocab = spec.hidden = spec.head_size = spec.layers[0].heads = 2147483647;
+  EXPECT_EQ(parameter_count(spec), std::numeric_limits<int64_t>::max());
 }
 
 TEST(Parameters, FlopsOfAForward) {

@@ -98,7 +98,8 @@ TEST(Presets, BareNamesMeanTheirMiddle) {
   const ModelSpec spec = preset_model("llama", 10, 256, 512, 4, 4, true);
   const std::vector<PresetInput> inputs = preset_inputs(spec);
   for (const char* bare : {"q3_k", "q4_k", "q5_k"}) {
-    const PresetChoice a = preset_types(bare, spec, inputs, false, {}, false), b = preset_types(std::string(bare) + "_m", spec, inputs, false, {}, false);
+    const PresetChoice a = preset_types(bare, spec, inputs, false, {}, false);
+    const PresetChoice b = preset_types(std::string(bare) + "_m", spec, inputs, false, {}, false);
     EXPECT_EQ(letters(a, inputs), letters(b, inputs));
     EXPECT_EQ(a.file_type, b.file_type);
   }

@@ -25,7 +25,8 @@ TEST(Rope, TablesAreTransformers) {
     expect_table(rope_table(spec.rope, dims, 1, spec.context), rope.at("short"), magnitude, one.at("name").get<std::string>() + " short");
     expect_table(rope_table(spec.rope, dims, spec.context, spec.context), rope.at("long"), magnitude, one.at("name").get<std::string>() + " long");
     if (one.contains("local_rope"))
-      expect_table(rope_table(spec.local_rope, dims, 1, spec.context), one.at("local_rope").at("short"), 1, one.at("name").get<std::string>() + " local");
+      expect_table(rope_table(spec.local_rope, dims, 1, spec.context), one.at("local_rope").at("short"), 1,
+                   one.at("name").get<std::string>() + " local");
   }
 }
 

@@ -1,16 +1,17 @@
-#include "kernels/blocks_32.h"
-
+#pragma once
 #include <cmath>
+#include <cstdint>
 
-#include "kernels/blocks_encode.h"
+#include "formats/ggml_types.h"
+#include "kernels/blocks_32.h"
 #include "kernels/blocks_fit.h"
 #include "kernels/blocks_k.h"
 #include "kernels/blocks_search.h"
 
 namespace attar {
-namespace {
 
-void encode_iq4_nl(const float* x, const float* importance, uint8_t* out) {
+/// importance null or (32).
+ATTAR_HOST_DEVICE inline void encode_iq4_nl(const float* x, const float* importance, uint8_t* out) {
   float mean = 0, weight[32];
   for (int i = 0; i < 32; ++i) mean += x[i] * x[i];
   mean *= 2.0f / 32;
@@ -22,9 +23,8 @@ void encode_iq4_nl(const float* x, const float* importance, uint8_t* out) {
   pack_nibbles(codes, out + 2);
 }
 
-}  // namespace
-
-void encode_searched_32(GgmlType type, const float* x, const float* importance, float row_mean_square, uint8_t* out) {
+/// iq4_nl, and q4_0, q4_1, q5_0, q5_1 with importance (32): x (32), row_mean_square of the block's whole row.
+ATTAR_HOST_DEVICE inline void encode_searched_32(GgmlType type, const float* x, const float* importance, float row_mean_square, uint8_t* out) {
   if (type == GgmlType::iq4_nl) return encode_iq4_nl(x, importance, out);
   float weight[32];
   for (int i = 0; i < 32; ++i) weight[i] = importance[i] * sqrtf(row_mean_square + x[i] * x[i]);

@@ -1,17 +1,16 @@
-#include "kernels/blocks_k.h"
-
+#pragma once
 #include <cmath>
-#include <cstring>
+#include <cstdint>
 
-#include "kernels/blocks_encode.h"
+#include "formats/ggml_types.h"
 #include "kernels/blocks_fit.h"
+#include "kernels/blocks_k.h"
 #include "kernels/blocks_search.h"
 
 namespace attar {
-namespace {
 
 /// Codes 0..top of values >= 0 against their largest, whose share of top is the scale.
-float share_of_largest(int n, int top, const float* values, uint8_t* codes) {
+ATTAR_HOST_DEVICE inline float share_of_largest(int n, int top, const float* values, uint8_t* codes) {
   float largest = 0;
   for (int j = 0; j < n; ++j) largest = values[j] > largest ? values[j] : largest;
   const float inverse = largest > 0 ? float(top) / largest : 0.0f;
@@ -21,7 +20,7 @@ float share_of_largest(int n, int top, const float* values, uint8_t* codes) {
   return largest > 0 ? largest / float(top) : 0.0f;
 }
 
-void write_scales_affine(GgmlType type, const SearchedBlock& found, bool importance, uint8_t* out, SubGrid* grid) {
+ATTAR_HOST_DEVICE inline void write_scales_affine(GgmlType type, const SearchedBlock& found, bool importance, uint8_t* out, SubGrid* grid) {
   const bool two = type == GgmlType::q2_k;
   const int n = two ? 16 : 8, top = two ? 15 : 63;
   uint8_t scales[16], minima[16];
@@ -47,7 +46,7 @@ void write_scales_affine(GgmlType type, const SearchedBlock& found, bool importa
   }
 }
 
-void write_scales_q3(const SearchedBlock& found, bool importance, uint8_t* out, SubGrid* grid) {
+ATTAR_HOST_DEVICE inline void write_scales_q3(const SearchedBlock& found, bool importance, uint8_t* out, SubGrid* grid) {
   uint8_t scales[16];
   if (importance) {
     store_half(out + 108, search_symmetric(16, 32, found.scales, found.weights, scales));
@@ -62,10 +61,10 @@ void write_scales_q3(const SearchedBlock& found, bool importance, uint8_t* out, 
   for (int j = 0; j < 16; ++j) grid[j] = {scale * float(scale_of_16(out + 96, j)), 0};
 }
 
-bool write_scales_q6(const SearchedBlock& found, uint8_t* out, SubGrid* grid) {
+ATTAR_HOST_DEVICE inline bool write_scales_q6(const SearchedBlock& found, uint8_t* out, SubGrid* grid) {
   const float peak = signed_peak(found.scales, 16);
   if (fabsf(peak) < kZeroGroup) {
-    std::memset(out, 0, 210);
+    for (int i = 0; i < 210; ++i) out[i] = 0;
     return false;
   }
   const float inverse = -128.0f / peak;
@@ -79,30 +78,9 @@ bool write_scales_q6(const SearchedBlock& found, uint8_t* out, SubGrid* grid) {
   return true;
 }
 
-float sum_of_squares(const float* x, int n) {
-  float sum = 0;
-  for (int i = 0; i < n; ++i) sum += x[i] * x[i];
-  return sum;
-}
-
-/// Weights of sub-block j's values; see formats section 2.2.
-void sub_block_weights(GgmlType type, const float* x, const float* importance, float block_sum, int width, float* weight) {
-  if (importance) {
-    const float spread = type == GgmlType::q2_k ? block_sum / 256 : 2 * block_sum / 256;
-    for (int i = 0; i < width; ++i) weight[i] = type == GgmlType::q6_k ? importance[i] : importance[i] * sqrtf(spread + x[i] * x[i]);
-  } else if (type == GgmlType::q2_k) {
-    for (int i = 0; i < width; ++i) weight[i] = fabsf(x[i]);
-  } else if (type == GgmlType::q4_k || type == GgmlType::q5_k) {
-    const float size = sqrtf(sum_of_squares(x, width) / float(width));
-    for (int i = 0; i < width; ++i) weight[i] = size + fabsf(x[i]);
-  } else {
-    for (int i = 0; i < width; ++i) weight[i] = x[i] * x[i];
-  }
-}
-
-}  // namespace
-
-bool write_scales(GgmlType type, const SearchedBlock& found, bool importance, uint8_t* out, SubGrid* grid) {
+/// Writes the scales of the type into out and tells each sub-block's grid (16 or 8), as ggml requantizes with the decoded scales.
+/// False for the q6_k block that is all zero, already written.
+ATTAR_HOST_DEVICE inline bool write_scales(GgmlType type, const SearchedBlock& found, bool importance, uint8_t* out, SubGrid* grid) {
   if (type == GgmlType::q6_k) return write_scales_q6(found, out, grid);
   if (type == GgmlType::q3_k)
     write_scales_q3(found, importance, out, grid);
@@ -111,7 +89,8 @@ bool write_scales(GgmlType type, const SearchedBlock& found, bool importance, ui
   return true;
 }
 
-void write_codes(GgmlType type, const uint8_t* codes, uint8_t* out) {
+/// Writes the codes (256) beside them.
+ATTAR_HOST_DEVICE inline void write_codes(GgmlType type, const uint8_t* codes, uint8_t* out) {
   switch (type) {
     case GgmlType::q2_k: pack_two_bits(codes, out + 16); break;
     case GgmlType::q3_k: pack_q3_k(codes, out, out + 32); break;
@@ -119,37 +98,6 @@ void write_codes(GgmlType type, const uint8_t* codes, uint8_t* out) {
     case GgmlType::q5_k: pack_q45_k(codes, out + 16, out + 48); break;
     default: pack_q6_k(codes, out, out + 128); break;
   }
-}
-
-void encode_k(GgmlType type, const float* x, const float* importance, uint8_t* out) {
-  const CodeShape shape = code_shape(type);
-  const int width = shape.width, count = 256 / width, top = shape.highest;
-  const float block_sum = importance ? sum_of_squares(x, 256) : 0;
-  SearchedBlock found;
-  for (int j = 0; j < count; ++j) {
-    const float* sub = x + j * width;
-    uint8_t* codes = found.codes + j * width;
-    float weight[32];
-    sub_block_weights(type, sub, importance ? importance + j * width : nullptr, block_sum, width, weight);
-    found.weights[j] = 0;
-    for (int i = 0; i < width; ++i) found.weights[j] += weight[i];
-    if (shape.lowest == 0)
-      found.scales[j] = search_affine(width, top, sub, weight, affine_trials(type, importance), codes, &found.minima[j]);
-    else if (type == GgmlType::q3_k && !importance)
-      found.scales[j] = search_by_descent(width, top + 1, sub, codes);
-    else
-      found.scales[j] = search_symmetric(width, top + 1, sub, weight, codes);
-  }
-  SubGrid grid[16];
-  if (!write_scales(type, found, importance, out, grid)) return;
-  for (int j = 0; j < count; ++j) {
-    if (grid[j].step == 0) continue;
-    for (int i = j * width; i < (j + 1) * width; ++i) {
-      const int32_t code = nearest_code((x[i] + grid[j].low) / grid[j].step);
-      found.codes[i] = uint8_t(clamp_code(code, shape.lowest, top) - shape.lowest);
-    }
-  }
-  write_codes(type, found.codes, out);
 }
 
 }  // namespace attar

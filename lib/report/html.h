@@ -1,0 +1,57 @@
+#pragma once
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+
+namespace attar {
+
+/// Text as HTML, fit for element content and quoted attributes; line breaks stay, invalid UTF-8 becomes U+FFFD.
+std::string escape_html(std::string_view text);
+
+/// A number on the page: shown rounded, with the number as it stands in report.json in data-value. "–" for a null pointer.
+std::string number_html(const Json* number, const std::string& shown);
+
+/// A table cell: its HTML, and what orders, aligns or marks it.
+struct HtmlCell {
+  std::string html;
+  std::string kind;  ///< CSS classes: "number", "name", ""
+};
+/// A table that scrolls sideways where it must; on a phone, with `cards`, every row becomes a card with its column names.
+std::string table_html(const std::vector<std::string>& header, const std::vector<std::vector<HtmlCell>>& rows, bool cards = false,
+                       const std::vector<std::string>& row_classes = {});
+/// <section> with a heading that the table of contents links to; "" if there is no body.
+std::string section_html(const std::string& id, const std::string& title, const std::string& note, const std::string& body);
+/// Folded away until opened.
+std::string details_html(const std::string& summary, const std::string& body, bool open = false);
+std::string code_html(const std::string& code);
+
+// Parts of the page; each is "" when the report has nothing to say there. `report` is complete (facts.h).
+std::string verdict_section(const Json& report);
+std::string gates_section(const Json& report);
+std::string artifacts_section(const Json& report);
+std::string quality_section(const Json& report);      ///< chart of quality against size
+std::string tasks_section(const Json& report);        ///< confusion, per class, reliability
+std::string running_section(const Json& report);      ///< latency, memory, energy, cost
+std::string training_section(const Json& report);     ///< loss curves
+std::string surgery_section(const Json& report);      ///< what was pruned where, types of exports
+std::string use_section(const Json& report);
+std::string lineage_section(const Json& report);      ///< how to reproduce, recipe, environment, hashes
+std::string words_section(const Json& report);        ///< what the numbers mean
+
+std::string report_html(const Json& report);
+std::string report_markdown(const Json& report);
+
+/// How to run the files: a title and the commands for each export of the report.
+struct UseSnippet {
+  std::string title, language, code;
+};
+std::vector<UseSnippet> use_snippets(const Json& report);
+
+/// The charts' script, and the library it calls (Chart.js, embedded when attar was built).
+std::string_view chart_script();
+std::string_view chart_library();
+
+}  // namespace attar

@@ -1,0 +1,101 @@
+#include "base/check.h"
+#include "base/yaml.h"
+#include "report/facts.h"
+#include "report/html.h"
+
+namespace attar {
+namespace {
+
+/// A hash as its first characters, whole on hovering and when copied from its title.
+std::string hash_html(const std::string& hash) {
+  constexpr size_t kShown = 12;
+  if (hash.size() <= kShown) return "<code>" + escape_html(hash) + "</code>";
+  return "<code title=\"" + escape_html(hash) + "\">" + escape_html(hash.substr(0, kShown)) + "…</code>";
+}
+
+/// Inputs or outputs of a stage: name and hash each. What is nested shows as its JSON.
+std::string files_html(const Json* files) {
+  std::string out;
+  if (!files || (!files->is_object() && !files->is_array())) return "";
+  for (const auto& [name, hash] : files->items()) {
+    std::string shown = text_of(&hash);
+    if (const Json* inner = find_at(hash, {"sha256"})) shown = text_of(inner);
+    out += "<li>" + escape_html(name) + " " + hash_html(shown) + "</li>";
+  }
+  return out.empty() ? "" : "<ul class=files>" + out + "</ul>";
+}
+
+std::string environment_html(const Json& report) {
+  const Json* environment = find_at(report, {"environment"});
+  if (!environment || !environment->is_object() || environment->empty()) return "";
+  std::vector<std::vector<HtmlCell>> rows;
+  for (const auto& [key, value] : environment->items()) {
+    std::string name = key;
+    for (char& c : name)
+      if (c == '_') c = ' ';
+    const Json* number = number_of(&value);
+    const bool bytes = key.find("bytes") != std::string::npos;
+    if (bytes && name.ends_with(" bytes")) name.resize(name.size() - 6);
+    std::string shown = number ? number_html(number, bytes ? human_bytes(number->get<double>()) : to_line(*number)) : escape_html(text_of(&value));
+    if (shown.empty()) shown = "none";
+    rows.push_back({{escape_html(name), "name"}, {shown, ""}});
+  }
+  return "<h3>Environment</h3>\n" + table_html({"", "what was here"}, rows);
+}
+
+}  // namespace
+
+std::string use_section(const Json& report) {
+  std::string body;
+  for (const UseSnippet& snippet : use_snippets(report)) body += "<h3>" + escape_html(snippet.title) + "</h3>\n" + code_html(snippet.code);
+  return section_html("use", "How to use the files", "Paths are relative to the run's folder.", body);
+}
+
+std::string lineage_section(const Json& report) {
+  std::string body;
+  const std::string name = text_of(find_at(report, {"name"}));
+  if (const Json* recipe = find_at(report, {"recipe"}); recipe && recipe->is_object()) {
+    body += "<h3>How to reproduce</h3>\n<p>Same recipe, same data, same number of threads: the files come out with the same hashes. What is done already is skipped.</p>\n";
+    body += code_html("attar run recipes/" + name + ".yaml\nattar report runs/" + name + "        # this page again, from what the stages recorded\nattar verify runs/" + name +
+                      "/STAGE  # every file against its hash");
+    body += details_html("The effective recipe: every key with its value, defaults included", code_html(to_yaml(from_json(*recipe))));
+  }
+  std::vector<std::vector<HtmlCell>> rows;
+  if (const Json* lineage = find_at(report, {"lineage"}); lineage && lineage->is_object())
+    for (const auto& [id, stage] : lineage->items()) {
+      const Json* seconds = number_of(find_at(stage, {"seconds"}));
+      rows.push_back({{escape_html(id) + "<span class=kind>" + escape_html(text_of(find_at(stage, {"kind"}))) + "</span>", "name"},
+                      {hash_html(text_of(find_at(stage, {"key"}))), ""},
+                      {files_html(find_at(stage, {"inputs"})), ""},
+                      {files_html(find_at(stage, {"outputs"})), ""},
+                      {number_html(seconds, seconds ? human_seconds(seconds->get<double>()) : ""), "number"}});
+    }
+  if (!rows.empty()) body += "<h3>From data to file</h3>\n" + table_html({"stage", "key", "inputs", "outputs", "took"}, rows, true);
+  rows.clear();
+  for (const auto& [id, artifact] : artifacts_of(report).items()) {
+    const std::string hash = text_of(find_at(artifact, {"sha256"})), path = text_of(find_at(artifact, {"path"}));
+    if (hash.empty() && path.empty()) continue;
+    rows.push_back({{escape_html(id), "name"}, {"<code>" + escape_html(path) + "</code>", ""}, {"<code class=hash>" + escape_html(hash) + "</code>", ""}});
+  }
+  if (!rows.empty()) body += "<h3>What was measured</h3>\n" + table_html({"artifact", "path", "SHA-256"}, rows, true);
+  body += environment_html(report);
+  return section_html("lineage", "Reproduce and trace", "", body);
+}
+
+std::string words_section(const Json& report) {
+  if (artifacts_of(report).empty()) return "";
+  return section_html("words", "What the numbers mean", "", R"(<dl>
+<dt>accuracy [95%]</dt><dd>Share of held-out rows answered rightly; the answer is the label whose whole text is likeliest. In brackets Wilson's 95% interval.</dd>
+<dt>against base</dt><dd>Difference to the base on the same rows. Its interval is a paired bootstrap: if it holds zero, these rows cannot tell the two apart.</dd>
+<dt>perplexity</dt><dd>exp of the mean negative log-likelihood a token; lower is better. ± is the standard error. Compares only models of one tokenizer.</dd>
+<dt>KL to base</dt><dd>Mean KL(base ‖ artifact) of next-token distributions, nats a token: how much of the base's behaviour was lost. 0 is the same model.</dd>
+<dt>same top token</dt><dd>Share of positions where both like the same token best.</dd>
+<dt>RMS Δp</dt><dd>Root mean square of the change in probability of the token that really follows.</dd>
+<dt>calibration (ECE), Brier</dt><dd>How far confidence is from accuracy over 15 bins; mean squared error of the label probabilities. Lower is better.</dd>
+<dt>bits/weight</dt><dd>Bits of the weights' files over the number of parameters, so it counts scales, tables and metadata.</dd>
+<dt>first token</dt><dd>From the call to the first new token, with the prompt read from nothing.</dd>
+</dl>
+)");
+}
+
+}  // namespace attar

@@ -1,0 +1,56 @@
+#pragma once
+// How something is trained: optimizer, schedule, loss.
+#include "base/fields.h"
+
+namespace attar {
+
+/// Optimizer, schedule and housekeeping of a training.
+struct TrainConfig {
+  int64_t steps = 1000, batch = 32, accumulate = 1;
+  double lr = 1e-3, min_lr = 0.1, weight_decay = 0.1, beta1 = 0.9, beta2 = 0.95, clip = 1.0;
+  std::string schedule = "cosine";
+  int64_t warmup = 50;
+  double decay = 0.2;
+  int64_t eval_every = 0, snapshot_every = 100;
+  std::string precision = "auto", result = "last";
+  bool deterministic = true;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("steps", steps, "optimizer steps");
+    field("batch", batch, "rows a step and rank, before accumulation");
+    field("accumulate", accumulate, "batches whose gradients are summed before a step");
+    field("lr", lr, "highest learning rate");
+    field("min_lr", min_lr, "learning rate at the end, as a share of lr");
+    field("schedule", schedule, "cosine, wsd (warm-up, stable, decay) or constant");
+    field("warmup", warmup, "steps over which the learning rate rises");
+    field("decay", decay, "wsd: share of the steps over which it falls");
+    field("weight_decay", weight_decay, "AdamW's; norms, biases and embeddings are left out");
+    field("beta1", beta1, "AdamW's first moment");
+    field("beta2", beta2, "AdamW's second moment");
+    field("clip", clip, "largest global gradient norm; 0: none");
+    field("eval_every", eval_every, "steps between evaluations on held-out rows; 0: a tenth of the steps");
+    field("snapshot_every", snapshot_every, "steps between snapshots that a killed run resumes from");
+    field("precision", precision, "fp32, bf16 (autocast, fp32 weights) or auto: bf16 on CUDA, fp32 on the CPU");
+    field("result", result, "last: the weights after the last step; best: those of the lowest held-out loss");
+    field("deterministic", deterministic, "same bytes on every run (CUDA: slower kernels)");
+  }
+};
+
+/// Terms of the distillation loss and their weights; a term of weight 0 is not computed.
+struct LossConfig {
+  std::optional<double> kl, ce, rkl, jsd, skl, srkl, tvd;
+  double temperature = 1.0, beta = 0.5, lambda = 0.1;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("kl", kl, "weight of forward KL(teacher || student); 1 when a teacher is given and no term is named");
+    field("ce", ce, "weight of cross-entropy with the data's next token; 1 when there is no teacher");
+    field("rkl", rkl, "weight of reverse KL(student || teacher)");
+    field("jsd", jsd, "weight of generalised Jensen-Shannon divergence, divided by beta (1 - beta)");
+    field("skl", skl, "weight of skewed forward KL");
+    field("srkl", srkl, "weight of skewed reverse KL");
+    field("tvd", tvd, "weight of total variation");
+    field("temperature", temperature, "softens teacher and student; a cache is used at the one it was captured with");
+    field("beta", beta, "jsd: weight of the teacher in the mixture");
+    field("lambda", lambda, "skl, srkl: share mixed in from the other side");
+  }
+};
+
+}  // namespace attar

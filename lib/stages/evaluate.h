@@ -1,0 +1,35 @@
+#pragma once
+#include <map>
+#include <memory>
+
+#include "data/task.h"
+#include "eval/positions.h"
+#include "stages/stage.h"
+
+namespace attar {
+
+struct EvaluationInputs {
+  std::optional<TaskConfig> task;   ///< complete (data/task.h)
+  std::optional<fs::path> text, base;
+  int64_t ctx = 512, text_tokens = 0, task_rows = 0;
+  bool latency = true;
+};
+
+/// Measures one artifact after another against the same text, task and base; what stands in report.json under `artifacts`.
+class Evaluation {
+ public:
+  explicit Evaluation(EvaluationInputs inputs);
+  /// Everything of one artifact: bytes, parameters, perplexity, KL, agreement, task, latency, memory.
+  Json measure(const fs::path& artifact, const std::string& label);
+  /// Paired comparison with another artifact measured before; null if there is none.
+  Json compare(const std::string& label, const std::string& base) const;
+
+ private:
+  std::unique_ptr<ScoredPositions> positions(const Checkpoint& model, std::string& source);
+  EvaluationInputs inputs_;
+  std::optional<Checkpoint> base_;
+  std::vector<TaskExample> examples_;
+  std::map<std::string, std::vector<double>> correct_;  ///< per example 1 or 0, for paired tests
+};
+
+}  // namespace attar
