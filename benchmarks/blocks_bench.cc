@@ -16,7 +16,7 @@ constexpr int64_t kRows = 64, kColumns = 4096;
 
 std::vector<float> weights() {
   attar::Rng rng(1);
-  std::vector<float> x(size_t(kRows * kColumns));
+  std::vector<float> x(static_cast<size_t>(kRows * kColumns));
   for (float& value : x) value = 0.03f * float(rng.normal());
   return x;
 }
@@ -24,7 +24,7 @@ std::vector<float> weights() {
 void encode(benchmark::State& state, attar::GgmlType type, bool weighted) {
   omp_set_num_threads(1);
   const auto x = weights();
-  std::vector<float> importance(size_t(kColumns));
+  std::vector<float> importance(static_cast<size_t>(kColumns));
   for (size_t i = 0; i < importance.size(); ++i) importance[i] = 0.1f + float(i % 13);
   std::vector<uint8_t> out(size_t(kRows * attar::ggml_row_bytes(type, kColumns)));
   for (auto _ : state) attar::quantize_rows(type, x.data(), out.data(), kRows, kColumns, weighted ? importance.data() : nullptr);

@@ -6,14 +6,15 @@ namespace attar {
 /// linear_loss as an operation of autograd: the scalar sum, differentiable in hidden (N, D) and weight (V, D).
 struct DistillLoss {
   at::Tensor sum;      ///< scalar float32 with gradient
-  double kl = 0;       ///< sum of the teacher's terms, unweighted
-  double ce = 0;       ///< sum of cross-entropy, unweighted
+  double kl = 0;       ///< sum of the teacher's terms, without term and row weights
+  double ce = 0;       ///< sum of cross-entropy, without weights
 };
 DistillLoss distill_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
                          const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab);
 
 /// Hidden-state terms: mean squared error or 1 - cosine between student (N, D) projected by projection (Dt, D) and teacher (N, Dt), summed over
 /// positions whose label is not -100.
-at::Tensor hidden_state_loss(const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& projection, const at::Tensor& labels, const std::string& kind);
+at::Tensor hidden_state_loss(const at::Tensor& student, const at::Tensor& teacher, const at::Tensor& projection, const at::Tensor& labels,
+                             const std::string& kind);
 
 }  // namespace attar

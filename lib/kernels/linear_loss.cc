@@ -36,7 +36,8 @@ void check_live(LinearLossJob& job, int64_t rows) {
   LogitTargets& targets = job.targets;
   check(targets.hidden.defined() && targets.hidden.dim() == 2 && targets.hidden.size(0) == rows, "linear_loss: teacher's hidden states",
         str("(", rows, ", Dt)"), loss_shape(targets.hidden));
-  check(targets.weight.defined() && targets.weight.dim() == 2 && targets.weight.size(1) == targets.hidden.size(1) && targets.weight.size(0) >= job.vocab,
+  check(targets.weight.defined() && targets.weight.dim() == 2 && targets.weight.size(1) == targets.hidden.size(1) &&
+            targets.weight.size(0) >= job.vocab,
         "linear_loss: teacher's output matrix", str("(at least ", job.vocab, ", ", targets.hidden.size(1), ")"), loss_shape(targets.weight));
   targets.hidden = targets.hidden.detach();
   targets.weight = targets.weight.detach().narrow(0, 0, job.vocab);
@@ -47,7 +48,8 @@ void check_sparse(LinearLossJob& job, int64_t rows) {
   const LossWeights& w = job.weights;
   check(!(w.rkl || w.jsd || w.skl || w.srkl || w.tvd), "linear_loss: terms", "kl and ce only with a sparse cache",
         "a term that needs the teacher's whole distribution", "use a live teacher or a cache of codec full");
-  check(targets.ids.defined() && targets.ids.dim() == 2 && targets.ids.size(0) == rows, "linear_loss: sparse ids", str("(", rows, ", K)"), loss_shape(targets.ids));
+  check(targets.ids.defined() && targets.ids.dim() == 2 && targets.ids.size(0) == rows, "linear_loss: sparse ids",
+        str("(", rows, ", K)"), loss_shape(targets.ids));
   check_loss_shape(targets.probs, "sparse probabilities", {rows, targets.ids.size(1)});
   if (targets.tail.defined()) check_loss_shape(targets.tail, "the tail's mass", {rows});
   check_loss_ids(targets.ids, "the teacher's ids", -1, job.vocab);

@@ -17,7 +17,8 @@ struct LogitTargets {
   at::Tensor tail;            ///< sparse: (N) float32 mass outside ids (top-k); undefined: none (sampled: an unbiased estimate, cross-entropy form)
 };
 
-/// Weights of the terms; equations in docs/distill.md (shared with spec's LossConfig). Temperature divides student's and live teacher's logits, kl-type terms are times T^2.
+/// Weights of the terms; equations in docs/distill.md (shared with spec's LossConfig). Temperature divides student's and live teacher's logits;
+/// every teacher's term is times T^2, cross-entropy is at temperature 1.
 struct LossWeights {
   double kl = 0, ce = 0, rkl = 0, jsd = 0, skl = 0, srkl = 0, tvd = 0;
   double temperature = 1, beta = 0.5, lambda = 0.1;
@@ -25,10 +26,10 @@ struct LossWeights {
 };
 
 struct LinearLossResult {
-  at::Tensor loss;         ///< scalar float32: weighted sum over valid positions
+  at::Tensor loss;         ///< scalar float32 (float64 for float64 inputs): weighted sum over valid positions
   at::Tensor grad_hidden;  ///< (N, D) like hidden; undefined if not wanted
-  at::Tensor grad_weight;  ///< (V, D) float32; undefined if not wanted
-  at::Tensor terms;        ///< (2) float64: sum of the teacher terms, sum of cross-entropy (unweighted), for the log
+  at::Tensor grad_weight;  ///< (V, D) float32 (float64 for float64 inputs); undefined if not wanted
+  at::Tensor terms;        ///< (2) float64 on the CPU: sums of the teacher's terms (with T^2) and of cross-entropy, without any weight: for the log
 };
 
 /// Losses of a student's last linear layer against labels and a teacher, in chunks of rows, with gradients formed on the way:

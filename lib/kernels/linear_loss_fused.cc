@@ -31,7 +31,8 @@ LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight,
   const at::NoGradGuard no_grad;
   const LinearLossJob job = check_linear_loss(hidden, weight, targets, labels, row_weights, weights, softcap, vocab, gradients);
   const at::ScalarType type = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const bool on_cpu = hidden.device().is_cpu(), live = job.targets.kind == LogitTargets::Kind::live, dense = job.targets.kind == LogitTargets::Kind::dense;
+  const bool on_cpu = hidden.device().is_cpu();
+  const bool live = job.targets.kind == LogitTargets::Kind::live, dense = job.targets.kind == LogitTargets::Kind::dense;
   const auto options = hidden.options().dtype(type);
   const int64_t D = hidden.size(1), M = job.rows.size(0);
   const at::Tensor w = job.weight.to(type), wt = live ? job.targets.weight.to(type) : at::Tensor();

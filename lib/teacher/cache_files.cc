@@ -78,7 +78,8 @@ std::vector<Fault> identity_difference(const CacheIdentity& have, const CacheIde
   if (whole || wanted.vocab != 0) differ("vocabulary", str(have.vocab), str(wanted.vocab), "teacher and student must share one vocabulary");
   if (whole || wanted.temperature != 0) {
     if (have.temperature != wanted.temperature) {
-      differ("temperature", to_line(Json(have.temperature)), to_line(Json(wanted.temperature)), "a cache is used at the temperature it was captured with");
+      differ("temperature", to_line(Json(have.temperature)), to_line(Json(wanted.temperature)),
+             "a cache is used at the temperature it was captured with");
     }
   }
   if (whole || !wanted.teacher.empty()) {
@@ -113,7 +114,8 @@ ShardRecord ShardRecord::from_json(const Json& value, const std::string& name) {
   out.distinct = finite(value, "distinct", name);
   out.kept_mass = finite(value, "kept_mass", name);
   out.entropy = finite(value, "entropy", name);
-  check(out.first >= 0 && out.rows >= 1 && out.positions >= 0 && out.bytes >= 0, name + ": numbers of a shard", "none below 0", to_line(value).substr(0, 200));
+  check(out.first >= 0 && out.rows >= 1 && out.positions >= 0 && out.bytes >= 0, name + ": numbers of a shard", "none below 0",
+        to_line(value).substr(0, 200));
   check(out.file == shard_file(out.first), name + ": name of a shard", shard_file(out.first), out.file.substr(0, 80));
   return out;
 }
@@ -188,8 +190,8 @@ CacheManifest CacheManifest::read(const fs::path& folder) {
   int64_t next = 0;
   for (const Json& shard : shards) {
     out.shards.push_back(ShardRecord::from_json(shard, name));
-    check(out.shards.back().first == next && out.shards.back().rows == out.plan.rows_of(next), name + ": shards", str("one that begins at row ", next),
-          shard_file(out.shards.back().first));
+    check(out.shards.back().first == next && out.shards.back().rows == out.plan.rows_of(next), name + ": shards",
+          str("one that begins at row ", next), shard_file(out.shards.back().first));
     next += out.shards.back().rows;
   }
   check(next == out.plan.rows, name + ": rows of all shards", str(out.plan.rows), str(next));

@@ -52,7 +52,8 @@ CacheReader::CacheReader(fs::path folder) {
   state_.reset(new State{std::move(folder), std::move(manifest), codec});
   state_->decoded.resize(state_->manifest.shards.size());
   for (const ShardRecord& shard : state_->manifest.shards) {
-    if (!fs::exists(state_->folder / shard.file)) fail((state_->folder / shard.file).string(), "a shard of the cache", "nothing", "run the same capture again");
+    const fs::path file = state_->folder / shard.file;
+    if (!fs::exists(file)) fail(file.string(), "a shard of the cache", "nothing", "run the same capture again");
   }
 }
 
@@ -79,7 +80,8 @@ LogitTargets CacheReader::targets(const Batch& batch) const {
   int64_t width = 1;
   for (int64_t b = 0; b < B; ++b) {
     const int64_t row = numbers.data_ptr<int64_t>()[b], shard_rows = s.manifest.plan.shard_rows;
-    check(row >= 0 && row < rows(), "cache " + s.folder.string() + ": row", str("0 to ", rows() - 1), str(row), "the cache was captured over other data");
+    check(row >= 0 && row < rows(), "cache " + s.folder.string() + ": row", str("0 to ", rows() - 1), str(row),
+          "the cache was captured over other data");
     Place place{s.shard(row / shard_rows)};
     place.begin = place.shard->row_begin[static_cast<size_t>(row % shard_rows)];
     place.count = place.shard->row_begin[static_cast<size_t>(row % shard_rows) + 1] - place.begin;
@@ -109,15 +111,16 @@ LogitTargets CacheReader::targets(const Batch& batch) const {
           const uint16_t* from = place.shard->log_probs.data() + (place.begin + p) * V;
           std::copy(from, from + V, reinterpret_cast<uint16_t*>(out.log_probs.data_ptr<at::Half>()) + n * V);
         } else {
-          const float tail = s.codec.decode(*place.shard, place.begin + p, out.ids.data_ptr<int32_t>() + n * width, out.probs.data_ptr<float>() + n * width);
+          int32_t* ids = out.ids.data_ptr<int32_t>() + n * width;
+          const float tail = s.codec.decode(*place.shard, place.begin + p, ids, out.probs.data_ptr<float>() + n * width);
           if (out.tail.defined()) out.tail.data_ptr<float>()[n] = tail;
         }
       }
       ++p;
     }
     if (p != place.count) {
-      fail(str("cache ", s.folder.string(), ": learned positions of row ", numbers.data_ptr<int64_t>()[b]), str(p, " as in the batch"), str(place.count),
-           "the cache was captured over other rows");
+      fail(str("cache ", s.folder.string(), ": learned positions of row ", numbers.data_ptr<int64_t>()[b]), str(p, " as in the batch"),
+           str(place.count), "the cache was captured over other rows");
     }
   }
   return out;

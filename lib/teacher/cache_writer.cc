@@ -78,8 +78,8 @@ int64_t CacheWriter::shard_rows() const { return state_->plan.shard_rows; }
 
 void CacheWriter::begin_shard(int64_t first) {
   State& s = *state_;
-  check(first >= 0 && first < s.plan.rows && first % s.plan.shard_rows == 0, "first row of a shard", str("a multiple of ", s.plan.shard_rows, " below ", s.plan.rows),
-        str(first));
+  check(first >= 0 && first < s.plan.rows && first % s.plan.shard_rows == 0, "first row of a shard",
+        str("a multiple of ", s.plan.shard_rows, " below ", s.plan.rows), str(first));
   s.first = s.next_row = first;
   s.by_rows = false;
   s.positions.assign(static_cast<size_t>(s.plan.rows_of(first)), 0);
@@ -90,7 +90,8 @@ void CacheWriter::add(const at::Tensor& log_probs, const at::Tensor& labels, con
   State& s = *state_;
   check(s.first >= 0, "a shard", "begun", "none");
   std::vector<int64_t> rows;
-  for (size_t i = 0; i < positions_per_row.size(); ++i) rows.insert(rows.end(), static_cast<size_t>(positions_per_row[i]), s.next_row + static_cast<int64_t>(i));
+  int64_t row = s.next_row;
+  for (const int64_t count : positions_per_row) rows.insert(rows.end(), static_cast<size_t>(count), row++);
   const int64_t after = s.next_row + static_cast<int64_t>(positions_per_row.size());
   check(static_cast<int64_t>(rows.size()) == log_probs.size(0) && after <= s.first + s.plan.rows_of(s.first), "positions of a shard's rows",
         str(log_probs.size(0), " positions in rows below ", s.first + s.plan.rows_of(s.first)), str(rows.size(), " positions in rows below ", after));

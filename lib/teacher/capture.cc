@@ -41,7 +41,8 @@ struct PendingStates {
 
 }  // namespace
 
-Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity& identity, int64_t batch, int64_t shard_rows, const fs::path& folder) {
+Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity& identity, int64_t batch, int64_t shard_rows,
+             const fs::path& folder) {
   check(batch >= 1, "batch of a capture", "1 or more", str(batch));
   check(identity.vocab >= 1 && identity.vocab <= teacher.spec().vocab, "vocabulary of a capture", str("1 to the teacher's ", teacher.spec().vocab),
         str(identity.vocab));

@@ -87,10 +87,12 @@ void TeacherCodec::encode(at::Tensor logits, double temperature, const at::Tenso
   const int64_t count = logits.size(0);
   if (count == 0) return;
   check(logits.dim() == 2 && logits.size(1) >= vocab_ && labels.numel() == count && rows.size() == static_cast<size_t>(count),
-        "a teacher's logits", str("(positions, at least ", vocab_, ") and a label for each"), str("(", count, ", ", logits.size(1), ") and ", labels.numel()));
+        "a teacher's logits", str("(positions, at least ", vocab_, ") and a label for each"),
+        str("(", count, ", ", logits.size(1), ") and ", labels.numel()));
   at::Tensor x = logits.narrow(1, 0, vocab_);
   const at::Tensor wanted = labels.to(at::kLong).unsqueeze(1);
-  check(wanted.min().item<int64_t>() >= 0 && wanted.max().item<int64_t>() < vocab_, "labels of a capture", str("ids in [0, ", vocab_, ")"), "another id");
+  check(wanted.min().item<int64_t>() >= 0 && wanted.max().item<int64_t>() < vocab_, "labels of a capture",
+        str("ids in [0, ", vocab_, ")"), "another id");
   const at::Tensor label_logits = x.gather(1, wanted).squeeze(1).to(at::kDouble) / temperature;
   const at::Tensor raw = sampled() ? at::Tensor() : x.clone();  // softmax_rows_ overwrites
   const SoftmaxFacts facts = softmax_rows_(x, temperature);
@@ -116,7 +118,8 @@ void TeacherCodec::encode(at::Tensor logits, double temperature, const at::Tenso
   }
 }
 
-void TeacherCodec::encode_sampled(const at::Tensor& probs, const std::vector<int64_t>& rows, const std::vector<int64_t>& numbers, EncodedRows& out) const {
+void TeacherCodec::encode_sampled(const at::Tensor& probs, const std::vector<int64_t>& rows, const std::vector<int64_t>& numbers,
+                                  EncodedRows& out) const {
   const int64_t count = probs.size(0), stride = probs.stride(0), samples = codec_.samples;
   const float* values = probs.data_ptr<float>();
   std::vector<int32_t> drawn(static_cast<size_t>(count * samples));

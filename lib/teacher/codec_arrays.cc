@@ -140,7 +140,8 @@ EncodedRows TeacherCodec::unpack(const std::map<std::string, ShardArray>& arrays
       right = right && out.counts[e] > 0 && (e == out.begin[p] || out.ids[e] > out.ids[e - 1]);
     }
     if (!right || draws != codec_.samples) {
-      fail(str(name, ": draws of position ", p), str(codec_.samples, " over ascending ids"), str(draws, right ? "" : ", not ascending or a count of 0"));
+      fail(str(name, ": draws of position ", p), str(codec_.samples, " over ascending ids"),
+           str(draws, right ? "" : ", not ascending or a count of 0"));
     }
   }
   return out;

@@ -46,7 +46,8 @@ std::vector<Fault> verify_cache(const fs::path& folder) {
   });
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (name.ends_with(".h5") && !known.count(name)) faults.push_back({entry.path().string(), "no shard beside those of the manifest", "one more", ""});
+    if (!name.ends_with(".h5") || known.count(name)) continue;
+    faults.push_back({entry.path().string(), "no shard beside those of the manifest", "one more", ""});
   }
   return faults;
 }

@@ -128,7 +128,8 @@ void check_case(LossCase problem, const std::string& name) {
   // In float32 the vector code runs: tolerance of the precision, not of the formula.
   LossCase single = problem;
   const auto narrow = [](at::Tensor& t) { t = t.defined() ? t.to(at::kFloat) : t; };
-  for (at::Tensor* t : {&single.hidden, &single.weight, &single.row_weights, &single.targets.hidden, &single.targets.weight, &single.targets.log_probs,
+  for (at::Tensor* t : {&single.hidden, &single.weight, &single.row_weights, &single.targets.hidden, &single.targets.weight,
+                        &single.targets.log_probs,
                         &single.targets.probs, &single.targets.tail}) {
     narrow(*t);
   }

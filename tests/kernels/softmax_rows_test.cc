@@ -11,7 +11,9 @@
 namespace attar {
 namespace {
 
-at::Tensor waves(int64_t rows, int64_t vocab) { return ((at::arange(rows * vocab, at::kDouble) * 1.37).sin() * 9).to(at::kFloat).reshape({rows, vocab}); }
+at::Tensor waves(int64_t rows, int64_t vocab) {
+  return ((at::arange(rows * vocab, at::kDouble) * 1.37).sin() * 9).to(at::kFloat).reshape({rows, vocab});
+}
 
 TEST(SoftmaxRows, EqualsThePlainVersion) {
   for (const int64_t vocab : {1, 15, 64, 5003}) {
@@ -49,7 +51,10 @@ TEST(VectorMath, StaysNearTheLibrarys) {
     const double truth = std::log(static_cast<double>(in));
     EXPECT_LT(std::abs(vector_log(in) - truth), 3e-7 * std::max(0.2, std::abs(truth))) << in;
   }
-  for (double x = -30; x < 30; x += 0.0071) EXPECT_LT(std::abs(vector_tanh(static_cast<float>(x)) - std::tanh(static_cast<double>(static_cast<float>(x)))), 2e-7) << x;
+  for (double x = -30; x < 30; x += 0.0071) {
+    const float in = static_cast<float>(x);
+    EXPECT_LT(std::abs(vector_tanh(in) - std::tanh(static_cast<double>(in))), 2e-7) << x;
+  }
 }
 
 }  // namespace

@@ -25,16 +25,6 @@ def finals(run):
     return {name: sha256(run / name) for name in ["gguf/model.gguf", "onnx/model.onnx"]}
 
 
-@pytest.fixture(scope="module")
-def finished(attar, root, tmp_path_factory):
-    run = tmp_path_factory.mktemp("triage") / "run"
-    began = time.time()
-    done = attar("run", "recipes/support_triage.yaml", *short_run(root, "support_triage"), "--out", run)
-    assert done.returncode in (0, 3), done.stderr
-    print(f"short run: {time.time() - began:.0f} s")
-    return run
-
-
 def test_every_stage_leaves_a_whole_artifact(attar, finished):
     for stage in STAGES:
         manifest = json.loads((finished / stage / "manifest.json").read_text())

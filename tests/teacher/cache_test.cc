@@ -104,7 +104,8 @@ TEST(Cache, ContinuesAtTheMissingShard) {
   const fs::path place = folder.path() / "cache";
   write_case(place, identity);
   const auto before = folder_bytes_by_name(place);
-  const std::vector<std::function<void()>> harms = {[&] { fs::remove(place / "rows-00000003.h5"); }, [&] { fs::remove(place / "rows-00000003.json"); },
+  const std::vector<std::function<void()>> harms = {[&] { fs::remove(place / "rows-00000003.h5"); },
+                                                    [&] { fs::remove(place / "rows-00000003.json"); },
                                                     [&] { flip_bit(place / "rows-00000003.h5", 3000); },
                                                     [&] { fs::resize_file(place / "rows-00000003.h5", 100); },
                                                     [&] { std::ofstream(place / "rows-00000003.json") << "{"; }};
@@ -193,7 +194,9 @@ TEST(Cache, AnotherIdentityIsRefusedWithBothValues) {
   for (const Change& change : changes) {
     CacheIdentity other = identity;
     change.make(other);
-    for (const std::string& text : {refusal([&] { reader.check_identity(other); }), refusal([&] { CacheWriter w(place, other, kCaseRows, kCaseShard); })}) {
+    const std::string reading = refusal([&] { reader.check_identity(other); });
+    const std::string writing = refusal([&] { CacheWriter writer(place, other, kCaseRows, kCaseShard); });
+    for (const std::string& text : {reading, writing}) {
       EXPECT_TRUE(has(text, change.name) && has(text, change.ours) && has(text, change.theirs)) << text;
     }
   }
