@@ -46,7 +46,8 @@ const bool kRegistered = [] {
     const attar::GgmlType type = info.type;
     benchmark::RegisterBenchmark((std::string("encode/") + info.name).c_str(), [type](benchmark::State& state) { encode(state, type, false); });
     if (attar::uses_importance(type))
-      benchmark::RegisterBenchmark((std::string("encode_importance/") + info.name).c_str(), [type](benchmark::State& state) { encode(state, type, true); });
+      benchmark::RegisterBenchmark((std::string("encode_importance/") + info.name).c_str(),
+                                   [type](benchmark::State& state) { encode(state, type, true); });
     benchmark::RegisterBenchmark((std::string("decode/") + info.name).c_str(), [type](benchmark::State& state) { decode(state, type); });
   }
   return true;

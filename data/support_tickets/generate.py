@@ -71,16 +71,16 @@ class Ticket:
         shape = self.rng.random()
         others = [name for name in INTENTS if name != intent]
         body = self.matter(intent)
-        if shape < 0.28:
+        if shape < 0.3:
             other, name = Ticket(self.rng), self.rng.choice(others)
-            if self.rng.random() < 0.45:
+            if self.rng.random() < 0.35:
                 passing = other.fill(self.rng.choice(BACKGROUND), topic=other.phrase(name, "topic"))
             else:
                 passing = other.fill(self.rng.choice(SETTLED), problem=other.phrase(name, "problem"))
-            if len(body) == 2 and self.rng.random() < 0.5:
+            if len(body) == 2 and self.rng.random() < 0.7:
                 body = body[:1]
             body = [passing] + body if self.rng.random() < 0.6 else body + [passing]
-        elif shape < 0.4:
+        elif shape < 0.38:
             second = Ticket(self.rng).phrase(self.rng.choice(others), "problem")
             focus = self.fill(self.rng.choice(FOCUS), topic=self.phrase(intent, "topic"))
             pair = [self.phrase(intent, "problem"), second]
@@ -113,10 +113,10 @@ def sentence(clause):
 def write(ticket, intent, channel, priority):
     rng = ticket.rng
     clauses = ticket.clauses(intent)
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         clauses.insert(rng.randrange(len(clauses) + 1), ticket.fill(rng.choice(FILLERS)))
     tone = ticket.fill(rng.choice(PRIORITY[priority]))
-    if tone and rng.random() < 0.7:
+    if tone and rng.random() < 0.5:
         clauses.insert(rng.choice([0, len(clauses)]), tone)
     if channel == "email":
         name = ticket.fill("{name}")

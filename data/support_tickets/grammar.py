@@ -267,25 +267,20 @@ SLOTS = {
 
 # A second matter that is only mentioned; {topic} is another intent's. What is settled, postponed or somebody else's is never the main ask.
 BACKGROUND = [
-    "thanks for [sorting out|taking care of|solving] {topic} [last week|so quickly|the other day]",
-    "{topic} is [already settled|solved|sorted], thanks",
+    "thanks for [sorting out|solving] {topic}",
     "this is not about {topic}",
-    "[forget|ignore|never mind] {topic} [for now|today|]",
-    "{topic} can wait",
-    "your colleague already [handled|dealt with|closed] {topic}",
-    "I [know|remember] we talked about {topic}, that is done",
-    "[leave|put] {topic} aside",
+    "[forget|ignore|never mind] {topic}",
+    "your colleague already [handled|closed] {topic}",
+    "please leave {topic} aside",
 ]
 SETTLED = [
-    "[last month|some time ago|in spring] {problem}, [that is solved now|you fixed that|which is settled]",
-    "[solved|settled] by now: {problem}",
-    "you helped me when {problem}, thanks for that",
-    "the old ticket said that {problem}, [please close that one|that one is done]",
+    "already [solved|settled]: {problem}",
+    "you helped me when {problem}",
+    "my old ticket said that {problem}",
 ]
 # Two open matters: {first} and {second} are both described, and one of these says which one the ticket is about.
 FOCUS = [
-    "[the urgent one is|please start with|what matters today is|my main question is about|first of all I need help with] {topic}",
-    "[only|just] {topic} is [urgent|what I write about|what needs an answer today]",
+    "[the urgent one is|please start with|what matters today is|my main question is about] {topic}",
 ]
 
 GREETINGS = ["Hello", "Hi", "Dear support team", "Good morning", "Hi there", "Hello support", "Dear Sir or Madam", "Good afternoon"]

@@ -12,10 +12,12 @@
 
 namespace attar {
 
+constexpr uint8_t kLearnPrompt = 2;
+
 /// Token rows ready for batching: the one place where text has become ids. Row r of a cache belongs to row r here.
 struct TokenRows {
   at::Tensor ids;       ///< (R, T) int32, padded with 0
-  at::Tensor learn;     ///< (R, T) uint8: 1 where the token is to be predicted
+  at::Tensor learn;     ///< (R, T) uint8: 0 only read, 1 to be predicted, kLearnPrompt to be predicted though it is part of a prompt
   at::Tensor segments;  ///< (R, T) int32 document number inside the row, -1 padding
   at::Tensor lengths;   ///< (R) int32 tokens used
   std::string data_hash;     ///< of the input files' bytes

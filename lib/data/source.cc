@@ -55,14 +55,15 @@ Batch make_batch(const TokenRows& rows, const std::vector<int64_t>& numbers) {
   const int64_t width = std::min(rows.seq(), (longest + 7) / 8 * 8);
   const auto part = [&](const at::Tensor& table) { return table.slice(1, 0, width).index_select(0, index); };
   const at::Tensor ids = part(rows.ids).to(at::kLong), segments = part(rows.segments), learn = part(rows.learn);
-  at::Tensor labels = at::full_like(ids, -100);
+  at::Tensor labels = at::full_like(ids, -100), prompt = at::zeros_like(ids, at::kBool);
   if (width > 1) {
     const at::Tensor after = segments.slice(1, 1);
     const at::Tensor wanted = after.eq(segments.slice(1, 0, width - 1)).logical_and(after.ge(0)).logical_and(learn.slice(1, 1).to(at::kBool));
     labels.slice(1, 0, width - 1).copy_(at::where(wanted, ids.slice(1, 1), at::scalar_tensor(-100, at::kLong)));
+    prompt.slice(1, 0, width - 1).copy_(wanted.logical_and(learn.slice(1, 1).eq(kLearnPrompt)));
   }
   Batch out;
-  out.columns = {{"ids", ids}, {"labels", labels}, {"segments", segments}, {"rows", index}};
+  out.columns = {{"ids", ids}, {"labels", labels}, {"segments", segments}, {"prompt", prompt}, {"rows", index}};
   return out;
 }
 

@@ -100,6 +100,8 @@ RenderedDocument render_document(const Document& document, const Tokenizer& toke
     for (const int32_t id : tokenizer.encode(piece.text, piece.special)) put(id, piece.learn);
     if (i < document.prompt_pieces) out.prompt = static_cast<int64_t>(out.ids.size());
   }
+  for (int64_t i = 0; i < out.prompt; ++i)
+    if (out.learn[static_cast<size_t>(i)]) out.learn[static_cast<size_t>(i)] = kLearnPrompt;
   if (tokenizer.eos()) put(*tokenizer.eos(), true);
   return out;
 }

@@ -56,8 +56,9 @@ Measure bootstrap(int64_t n, const std::function<double(const std::vector<int64_
   Rng rng(seed, stream_of("bootstrap"));
   for (int64_t r = 0; r < resamples; ++r) values.push_back(statistic(drawn_cases(n, rng)));
   std::sort(values.begin(), values.end());
-  out.low = percentile(values, 0.025);
-  out.high = percentile(values, 0.975);
+  const double shift = out.value - percentile(values, 0.5);
+  out.low = percentile(values, 0.025) + shift;
+  out.high = percentile(values, 0.975) + shift;
   return out;
 }
 

@@ -27,7 +27,8 @@ double percentile(const std::vector<double>& ascending, double share);
 /// successes / trials with Wilson's interval.
 Measure proportion(int64_t successes, int64_t trials);
 
-/// Percentile bootstrap of any statistic of cases: `statistic` gets the numbers of n drawn cases. Seeded: same input, same interval.
+/// Percentile bootstrap of any statistic of cases: `statistic` gets the numbers of n drawn cases. The interval is shifted so that the resamples'
+/// median lies on the value: resampling makes some statistics larger (a calibration error) by itself. Seeded: same input, same interval.
 Measure bootstrap(int64_t n, const std::function<double(const std::vector<int64_t>& cases)>& statistic, int64_t resamples = 1000, uint64_t seed = 0);
 
 /// Mean of a - b over the same cases, its bootstrap interval, and the two-sided p-value (share of resamples on the other side of 0, doubled).

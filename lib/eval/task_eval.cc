@@ -1,6 +1,7 @@
 #include "eval/task_eval.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <numeric>

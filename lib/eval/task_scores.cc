@@ -142,6 +142,8 @@ void score_task(TaskResult& r) {
   };
   r.ece = bootstrap(cases, ece_of(false), kResamples);
   r.ece_equal_mass = bootstrap(cases, ece_of(true), kResamples / 4);
+  r.ece.low = std::max(r.ece.low, 0.0);
+  r.ece_equal_mass.low = std::max(r.ece_equal_mass.low, 0.0);
   r.brier = mean_measure(brier);
   r.label_nll = mean_measure(nll);
   r.reliability = bins_of(r.confidence, correct, all, false);

@@ -8,8 +8,8 @@
 #include "export/export.h"
 #include "export/genai.h"
 #include "export/onnx_graph.h"
+#include "export/onnx_rows.h"
 #include "export/prove.h"
-#include "model/load_onnx.h"
 
 namespace attar {
 namespace {
@@ -109,7 +109,7 @@ Proof prove_onnx(const fs::path& path, const Checkpoint& model) {
     }
   }
   for (const auto& [name, initializer] : file.initializers())
-    if ((name.starts_with("model.") || name.starts_with("lm_head.")) && !name.ends_with(kOnnxScale) && !known.count(name) && proof.faults.size() < kMostOnnxFaults)
+    if ((name.starts_with("model.") || name.starts_with("lm_head.")) && !name.ends_with("_scale") && !known.count(name) && proof.faults.size() < kMostOnnxFaults)
       proof.faults.push_back({"initializer " + name, "no such tensor in this model", "one", ""});
   return proof;
 }
@@ -119,9 +119,9 @@ ExportReport export_onnx(const Checkpoint& model, const ExportConfig& config, co
   const std::map<std::string, OnnxForm> forms = choose_forms(model, config.type, report.notes);
   OnnxWriter writer(kOpset, kIrVersion, ATTAR_VERSION);
   build_onnx_decoder(writer, model, forms);
-  writer.metadata(kOnnxSpecKey, config_from_spec(model.spec, "float32").dump());
-  if (!model.license.empty()) writer.metadata(kOnnxLicenseKey, model.license);
-  if (!model.base_model.empty()) writer.metadata(kOnnxBaseKey, model.base_model);
+  writer.metadata("attar.spec", config_from_spec(model.spec, "float32").dump());
+  if (!model.license.empty()) writer.metadata("license", model.license);
+  if (!model.base_model.empty()) writer.metadata("base_model", model.base_model);
 
   // Written and proven apart: what stands in `folder` is right or absent.
   make_folder(folder);

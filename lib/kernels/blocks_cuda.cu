@@ -83,6 +83,13 @@ __global__ void fake_kernel(const float* values, float* out, int64_t blocks) {
   }
 }
 
+/// One thread a block, in this part's usual shape.
+template <class Kernel, class... Words>
+const char* launch_blocks(Kernel kernel, void* stream, int64_t blocks, Words... words) {
+  kernel<<<cuda_grid(blocks, kBlockThreads), kBlockThreads, 0, cuda_stream(stream)>>>(words..., blocks);
+  return cuda_launched();
+}
+
 constexpr const char* kNoKernel = "the CUDA part has no kernel for this ggml type";
 
 /// Calls run with the type as a template argument.
@@ -115,21 +122,18 @@ const char* with_type(int32_t number, Run run) {
 
 const char* attar_cuda_quantize(int32_t type, const float* values, uint8_t* bytes, int64_t blocks, void* stream) {
   return attar::with_type<false>(type, [=]<attar::GgmlType known>() {
-    attar::encode_kernel<known><<<attar::cuda_grid(blocks, attar::kBlockThreads), attar::kBlockThreads, 0, attar::cuda_stream(stream)>>>(values, bytes, blocks);
-    return attar::cuda_launched();
+    return attar::launch_blocks(attar::encode_kernel<known>, stream, blocks, values, bytes);
   });
 }
 
 const char* attar_cuda_dequantize(int32_t type, const uint8_t* bytes, float* values, int64_t blocks, void* stream) {
   return attar::with_type<true>(type, [=]<attar::GgmlType known>() {
-    attar::decode_kernel<known><<<attar::cuda_grid(blocks, attar::kBlockThreads), attar::kBlockThreads, 0, attar::cuda_stream(stream)>>>(bytes, values, blocks);
-    return attar::cuda_launched();
+    return attar::launch_blocks(attar::decode_kernel<known>, stream, blocks, bytes, values);
   });
 }
 
 const char* attar_cuda_fake_quantize(int32_t type, const float* values, float* out, int64_t blocks, void* stream) {
   return attar::with_type<false>(type, [=]<attar::GgmlType known>() {
-    attar::fake_kernel<known><<<attar::cuda_grid(blocks, attar::kBlockThreads), attar::kBlockThreads, 0, attar::cuda_stream(stream)>>>(values, out, blocks);
-    return attar::cuda_launched();
+    return attar::launch_blocks(attar::fake_kernel<known>, stream, blocks, values, out);
   });
 }

@@ -25,7 +25,8 @@ __global__ void norm_backward_kernel(const float* dy, const float* x, const floa
 }
 
 /// One thread a column and part; a part's rows are added in their order.
-__global__ void norm_weight_parts_kernel(const float* dy, const float* x, const float* rstd, float* partial, int64_t rows, int64_t width, int64_t parts) {
+__global__ void norm_weight_parts_kernel(const float* dy, const float* x, const float* rstd, float* partial, int64_t rows, int64_t width,
+                                         int64_t parts) {
   for (int64_t at = grid_first(); at < parts * width; at += grid_step()) {
     const int64_t part = at / width, column = at % width, end = (part + 1) * kPartRows < rows ? (part + 1) * kPartRows : rows;
     float total = 0;
@@ -42,8 +43,8 @@ __global__ void norm_weight_sum_kernel(const float* partial, float* dw, int64_t 
   }
 }
 
-__global__ void rotate_kernel(float* x, const float* cos, const float* sin, int64_t rows, int64_t positions, int64_t heads, int64_t size, int64_t half,
-                              float sign) {
+__global__ void rotate_kernel(float* x, const float* cos, const float* sin, int64_t rows, int64_t positions, int64_t heads, int64_t size,
+                              int64_t half, float sign) {
   for (int64_t at = grid_first(); at < rows * heads * half; at += grid_step()) {
     const int64_t i = at % half, head = at / half % heads, row = at / half / heads, angle = row % positions * half + i;
     float* a = x + (row * heads + head) * size + i;
@@ -68,7 +69,8 @@ int row_threads(int64_t width) { return width >= 2048 ? 512 : width >= 512 ? 256
 const char* attar_cuda_rms_norm(const float* x, const float* w, float* y, float* rstd, int64_t rows, int64_t width, float eps, float offset,
                                 void* stream) {
   if (rows == 0) return nullptr;
-  attar::norm_kernel<<<attar::cuda_grid(rows, 1), attar::row_threads(width), 0, attar::cuda_stream(stream)>>>(x, w, y, rstd, rows, width, eps, offset);
+  const cudaStream_t on = attar::cuda_stream(stream);
+  attar::norm_kernel<<<attar::cuda_grid(rows, 1), attar::row_threads(width), 0, on>>>(x, w, y, rstd, rows, width, eps, offset);
   return attar::cuda_launched();
 }
 
@@ -84,11 +86,12 @@ const char* attar_cuda_rms_norm_backward(const float* dy, const float* x, const 
   return attar::cuda_launched();
 }
 
-const char* attar_cuda_rotate(float* x, const float* cos, const float* sin, int64_t rows, int64_t positions, int64_t heads, int64_t size, int64_t half,
-                              float sign, void* stream) {
+const char* attar_cuda_rotate(float* x, const float* cos, const float* sin, int64_t rows, int64_t positions, int64_t heads, int64_t size,
+                              int64_t half, float sign, void* stream) {
   const int64_t count = rows * heads * half;
   if (count == 0) return nullptr;
-  attar::rotate_kernel<<<attar::cuda_grid(count), attar::kCudaThreads, 0, attar::cuda_stream(stream)>>>(x, cos, sin, rows, positions, heads, size, half, sign);
+  const cudaStream_t on = attar::cuda_stream(stream);
+  attar::rotate_kernel<<<attar::cuda_grid(count), attar::kCudaThreads, 0, on>>>(x, cos, sin, rows, positions, heads, size, half, sign);
   return attar::cuda_launched();
 }
 

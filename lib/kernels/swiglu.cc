@@ -56,8 +56,8 @@ at::Tensor gated(const at::Tensor& gate, const at::Tensor& up, GateActivation ac
 std::pair<at::Tensor, at::Tensor> gated_backward(const at::Tensor& grad, const at::Tensor& gate, const at::Tensor& up, GateActivation activation) {
   if (!gate_is_fused(gate, up, activation) || grad.scalar_type() != at::kFloat) {
     const at::Tensor towards = grad * up;
-    const at::Tensor dgate = activation == GateActivation::silu ? at::silu_backward(towards, gate)
-                                                                : at::gelu_backward(towards, gate, activation == GateActivation::gelu_tanh ? "tanh" : "none");
+    const char* form = activation == GateActivation::gelu_tanh ? "tanh" : "none";
+    const at::Tensor dgate = activation == GateActivation::silu ? at::silu_backward(towards, gate) : at::gelu_backward(towards, gate, form);
     return {dgate, grad * activate(gate, activation)};
   }
   const at::Tensor dy = grad.contiguous();

@@ -106,7 +106,8 @@ Checkpoint gguf_checkpoint(const fs::path& path, const LoadOptions& options) {
   }
   for (const GgufTensor& tensor : file->tensors())
     if (!used.count(tensor.name) && faults.size() < 20)
-      faults.push_back({path.string() + ": tensor " + tensor.name, "only tensors that " + checkpoint.spec.family + " has", "one that nothing takes", ""});
+      faults.push_back({path.string() + ": tensor " + tensor.name, "only tensors that " + checkpoint.spec.family + " has",
+                        "one that nothing takes", ""});
   if (!faults.empty()) throw Error(std::move(faults));
   return checkpoint;
 }

@@ -145,7 +145,8 @@ StateDict hf_weights(const fs::path& folder, const ModelSpec& spec, const LoadOp
     used.insert(found->first);
     const TensorEntry& entry = files->tensors().at(found->second);
     if (entry.shape != wanted) {
-      faults.push_back({folder.string() + ": tensor " + found->second, "shape " + shape_text(wanted) + " (config.json)", shape_text(entry.shape), ""});
+      faults.push_back({folder.string() + ": tensor " + found->second, "shape " + shape_text(wanted) + " (config.json)",
+                        shape_text(entry.shape), ""});
       continue;
     }
     const at::ScalarType type = weight_type(entry.dtype, found->second);

@@ -135,7 +135,8 @@ std::string card(const Checkpoint& checkpoint) {
 }  // namespace
 
 void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, at::ScalarType dtype, int64_t shard_bytes) {
-  if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16) fail("dtype to save", "float32, float16 or bfloat16", c10::toString(dtype));
+  if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16)
+    fail("dtype to save", "float32, float16 or bfloat16", c10::toString(dtype));
   if (!checkpoint.codes.empty() && dtype != at::kFloat)
     fail("dtype to save", "float32: a quantized model's values would be rounded again", c10::toString(dtype));
   const ModelSpec& spec = checkpoint.spec;

@@ -23,6 +23,14 @@ std::string error_html(const Json* measure, int digits) {
 
 std::string times(double value) { return significant(value, value >= 100 ? 4 : 3) + "×"; }
 
+/// "31.6× smaller" or "1.4× the size" of what `than` names, from an artifact's against_base.
+std::string size_html(const Json* against, const std::string& than) {
+  const Json *smaller = number_of(find_at(against, {"times_smaller"})), *share = number_of(find_at(against, {"bytes_share"}));
+  if (!smaller || !share) return "";
+  if (smaller->get<double>() >= 1) return number_html(smaller, times(smaller->get<double>())) + " smaller" + (than.empty() ? "" : " than " + than);
+  return number_html(share, times(share->get<double>())) + " the size" + (than.empty() ? "" : " of " + than);
+}
+
 /// "−0.6 pts [−1.2, 0.0]" against the base.
 std::string difference_html(const Json* difference) {
   const Json* value = number_of(difference);
@@ -51,11 +59,9 @@ std::string tile(const std::string& label, const std::string& value, const std::
 std::string tiles(const Json& artifact, const Json* base, const std::string& base_id) {
   std::string out;
   const Json* against = find_at(artifact, {"against_base"});
-  const std::string than_base = " than " + escape_html(base_id);
   if (const Json* bytes = number_of(find_at(artifact, {"bytes"}))) {
-    const Json* smaller = number_of(find_at(against, {"times_smaller"}));
-    out += tile("Size", number_html(bytes, human_bytes(bytes->get<double>())),
-                smaller ? number_html(smaller, times(smaller->get<double>())) + " smaller" + than_base : "bytes of all weights");
+    const std::string ratio = size_html(against, escape_html(base_id));
+    out += tile("Size", number_html(bytes, human_bytes(bytes->get<double>())), ratio.empty() ? "bytes of all weights" : ratio);
   }
   if (const auto main = main_metric(artifact)) {
     std::string under = difference_html(find_at(against, {"difference"}));
@@ -99,8 +105,7 @@ std::string verdict_section(const Json& report) {
     out += "<p class=lead>" + std::string(gated ? "The smallest artifact that meets its gates is " : "The smallest artifact is ") + "<strong>" + escape_html(choice) + "</strong>";
     const Json* against = find_at(*artifact, {"against_base"});
     if (const Json* bytes = number_of(find_at(*artifact, {"bytes"}))) out += ": " + number_html(bytes, human_bytes(bytes->get<double>()));
-    if (const Json* smaller = number_of(find_at(against, {"times_smaller"})))
-      out += ", " + number_html(smaller, times(smaller->get<double>())) + " smaller than " + escape_html(base_id);
+    if (const std::string ratio = size_html(against, escape_html(base_id)); !ratio.empty()) out += ", " + ratio;
     if (const auto main = main_metric(*artifact)) {
       out += ", at " + number_html(number_of(main->measure), shown_metric(main->metric, *double_of(main->measure))) + " " + escape_html(main->metric);
       if (const std::string cost = difference_html(find_at(against, {"difference"})); !cost.empty()) out += " (" + cost + ")";
@@ -168,13 +173,11 @@ std::string artifacts_section(const Json& report) {
     std::string name = escape_html(id);
     if (id == base) name += " <span class=tag>base</span>";
     if (id == choice) name += " <span class=\"tag chosen\">choice</span>";
-    if (!kind.empty()) name += "<span class=kind>" + escape_html(kind) + "</span>";
+    if (!kind.empty()) name += " <span class=kind>" + escape_html(kind) + "</span>";
     std::vector<HtmlCell> row = {{name, "name"}};
     const Json* bytes = number_of(find_at(artifact, {"bytes"}));
-    const Json* smaller = number_of(find_at(artifact, {"against_base", "times_smaller"}));
-    row.push_back({number_html(bytes, bytes ? human_bytes(bytes->get<double>()) : "") +
-                       (smaller ? "<span class=under>" + number_html(smaller, times(smaller->get<double>())) + " smaller</span>" : ""),
-                   "number"});
+    const std::string ratio = size_html(find_at(artifact, {"against_base"}), "");
+    row.push_back({number_html(bytes, bytes ? human_bytes(bytes->get<double>()) : "") + (ratio.empty() ? "" : " <span class=under>" + ratio + "</span>"), "number"});
     const auto plain = [&](std::initializer_list<std::string_view> path, const auto& show) {
       const Json* number = number_of(find_at(artifact, path));
       row.push_back({number_html(number, number ? show(number->get<double>()) : ""), "number"});
@@ -194,7 +197,7 @@ std::string artifacts_section(const Json& report) {
     if (top1) {
       plain({"top1_agreement"}, [](double v) { return percent(v); });
       if (const Json* delta = number_of(find_at(artifact, {"rms_delta_p"})))
-        row.back().html += "<span class=under>RMS Δp " + number_html(delta, percent(delta->get<double>(), 2)) + "</span>";
+        row.back().html += " <span class=under>RMS Δp " + number_html(delta, percent(delta->get<double>(), 2)) + "</span>";
     }
     if (speed) plain({"latency", "tokens_per_s"}, [](double v) { return significant(v, 3); });
     rows.push_back(std::move(row));

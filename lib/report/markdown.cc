@@ -9,7 +9,7 @@
 namespace attar {
 namespace {
 
-/// Text in a Markdown table or sentence: one line, nothing in it acts as markup.
+/// Text in a Markdown table or sentence: one line, nothing in it acts as markup. (Not for code spans: backslashes mean nothing there.)
 std::string escape_markdown(const std::string& text) {
   std::string out;
   for (const char c : one_line(text)) {
@@ -20,7 +20,7 @@ std::string escape_markdown(const std::string& text) {
 }
 
 /// A YAML string in double quotes; JSON's spelling of strings is YAML's too.
-std::string yaml_string(const std::string& text) { return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace); }
+std::string yaml_string(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 bool is_plain_identifier(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '-'; });
@@ -92,9 +92,9 @@ std::string report_markdown(const Json& report) {
   if (!verdict.empty()) out += "**" + std::string(verdict == "pass" ? "Pass: every gate is met." : verdict == "fail" ? "Fail: a gate is not met." : escape_markdown(verdict)) + "**";
   const Json* chosen = choice.empty() ? nullptr : find_at(artifacts_of(report), {choice});
   if (chosen) {
-    out += " `" + escape_markdown(choice) + "` is " + escape_markdown(text_of(find_at(report, {"summary", "choice_rule"})));
+    out += " *" + escape_markdown(choice) + "* is " + escape_markdown(text_of(find_at(report, {"summary", "choice_rule"})));
     if (const auto bytes = double_of(find_at(*chosen, {"bytes"}))) out += ": " + human_bytes(*bytes);
-    if (const auto smaller = double_of(find_at(*chosen, {"against_base", "times_smaller"}))) out += ", " + significant(*smaller, 3) + " times smaller than `" + escape_markdown(base) + "`";
+    if (const auto smaller = double_of(find_at(*chosen, {"against_base", "times_smaller"}))) out += ", " + significant(*smaller, 3) + " times smaller than *" + escape_markdown(base) + "*";
     if (const auto difference = double_of(find_at(*chosen, {"against_base", "difference"}))) {
       const std::string shown = is_share(metric) ? points(*difference) : significant(*difference, 3);
       out += ", " + escape_markdown(metric) + " " + shown;
@@ -148,7 +148,7 @@ std::string report_markdown(const Json& report) {
     for (const auto& [id, stage] : lineage->items()) {
       const auto parameters = double_of(find_at(stage, {"facts", "parameters"}));
       out += row_text({escape_markdown(id), escape_markdown(text_of(find_at(stage, {"kind"}))), parameters ? human_count(*parameters) : "–",
-                       "`" + escape_markdown(text_of(find_at(stage, {"key"})).substr(0, 12)) + "`"});
+                       escape_markdown(text_of(find_at(stage, {"key"})).substr(0, 12))});
     }
   }
   out += "\n## Limits\n\nThe numbers hold for the texts and tasks that were measured, on the machine that `report.json` names. What the model does elsewhere was not tested.\n";

@@ -61,10 +61,10 @@ dl{display:grid;grid-template-columns:minmax(130px,max-content) 1fr;gap:6px 18px
 @media (max-width:700px){main{padding:12px 10px 40px}header,section{padding:16px 14px;border-radius:8px}h1{font-size:25px}.lead{font-size:16.5px}
 .tiles{grid-template-columns:1fr 1fr;gap:8px}.tile{padding:9px 11px}.tile .value{font-size:22px}.large .canvas,.square .canvas{height:320px}.grid,.pair{grid-template-columns:minmax(0,1fr)}
 .cards{overflow:visible}.cards thead{display:none}.cards tbody,.cards tr{display:block}
-.cards th,.cards td{display:flex;justify-content:space-between;gap:14px;text-align:right;border:0;padding:3px 0;white-space:normal}.cards .number{white-space:normal}
-.cards td::before{content:attr(data-label);color:var(--soft);text-align:left;flex:none;max-width:45%}
+.cards th,.cards td{display:block;overflow:hidden;text-align:right;border:0;padding:3px 0;white-space:normal}.cards .number{white-space:normal}
+.cards td::before{content:attr(data-label);color:var(--soft);float:left;text-align:left;max-width:50%;margin-right:14px}.cards td ul{text-align:right}
 .cards th.name{display:block;text-align:left;font-size:16px;padding-bottom:4px}.cards tr{padding:10px 0;border-bottom:1px solid var(--line)}.cards tr:last-child{border:0}
-.cards tr.chosen{background:var(--chosen);margin:0 -8px;padding:10px 8px;border-radius:6px}.cards td>.under{display:inline}.cards td code.hash{font-size:11.5px;max-width:75%}
+.cards tr.chosen{background:var(--chosen);margin:0 -8px;padding:10px 8px;border-radius:6px}.cards td>.under{display:inline;margin-left:4px}.cards td code.hash{font-size:11.5px;max-width:75%}
 dl{display:block}dd{margin:0 0 8px}}
 @media print{body{background:#fff;font-size:10.5pt}main{max-width:none;padding:0}nav,.choose{display:none}header,section{border:0;border-radius:0;padding:0 0 8px;break-inside:auto}
 h2,h3,h4{break-after:avoid}figure,tr,.tile,pre{break-inside:avoid}.wide{overflow:visible}table{font-size:8.5pt}th,td{padding:3px 5px}.number{white-space:normal}

@@ -38,7 +38,7 @@ std::string prompt_with(const Json& report, const std::string& text) {
   return out;
 }
 
-std::string python_string(const std::string& text) { return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace); }
+std::string python_string(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 std::string onnx_code(const std::string& folder, const std::string& prompt) {
   return "import numpy as np, onnxruntime\n"

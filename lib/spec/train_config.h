@@ -38,7 +38,7 @@ struct TrainConfig {
 /// Terms of the distillation loss and their weights; a term of weight 0 is not computed.
 struct LossConfig {
   std::optional<double> kl, ce, rkl, jsd, skl, srkl, tvd;
-  double temperature = 1.0, beta = 0.5, lambda = 0.1;
+  double temperature = 1.0, beta = 0.5, lambda = 0.1, prompt_weight = 1.0;
   template <class Visitor> void fields(Visitor&& field) {
     field("kl", kl, "weight of forward KL(teacher || student); 1 when a teacher is given and no term is named");
     field("ce", ce, "weight of cross-entropy with the data's next token; 1 when there is no teacher");
@@ -49,6 +49,7 @@ struct LossConfig {
     field("tvd", tvd, "weight of total variation");
     field("temperature", temperature, "softens teacher and student; a cache is used at the one it was captured with");
     field("beta", beta, "jsd: weight of the teacher in the mixture");
+    field("prompt_weight", prompt_weight, "data.learn all: weight of the prompt's tokens, the answer's being 1");
     field("lambda", lambda, "skl, srkl: share mixed in from the other side");
   }
 };

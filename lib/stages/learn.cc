@@ -54,10 +54,17 @@ class Teacher {
   int64_t vocab_ = 0;
 };
 
-DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTargets& targets, const LossWeights& weights, int64_t vocab) {
+/// Weight of each position, (N) float32; undefined where all count the same.
+at::Tensor position_weights(const Batch& batch, double prompt_weight) {
+  if (prompt_weight == 1) return {};
+  return at::where(batch.at("prompt").reshape({-1}), at::scalar_tensor(prompt_weight, at::kFloat), at::scalar_tensor(1.0, at::kFloat));
+}
+
+DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTargets& targets, const at::Tensor& position_weights,
+                       const LossWeights& weights, int64_t vocab) {
   const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}});
-  return distill_loss(hidden.reshape({-1, hidden.size(-1)}), student.output_weight(), targets, batch.at("labels").reshape({-1}), {}, weights,
-                      student.spec().logit_softcap, vocab);
+  return distill_loss(hidden.reshape({-1, hidden.size(-1)}), student.output_weight(), targets, batch.at("labels").reshape({-1}), position_weights,
+                      weights, student.spec().logit_softcap, vocab);
 }
 
 /// Moves every column to the device the model is on.
@@ -78,7 +85,7 @@ std::vector<std::pair<std::string, double>> held_out(const Decoder& student, con
     for (int64_t r = first; r < std::min(first + batch_rows, rows.rows()); ++r) numbers.push_back(r);
     Batch batch = make_batch(rows, numbers);
     to_device(batch, device);
-    const DistillLoss loss = batch_loss(student, batch, teacher.live() ? teacher.targets(batch) : LogitTargets{}, used, vocab);
+    const DistillLoss loss = batch_loss(student, batch, teacher.live() ? teacher.targets(batch) : LogitTargets{}, {}, used, vocab);
     ce += loss.ce, kl += loss.kl;
     tokens += batch.at("labels").ne(-100).sum().item<double>();
   }
@@ -126,9 +133,15 @@ void learn(StageRun& run, Learning& learning) {
         Batch batch = given;
         const LogitTargets targets = teacher.targets(batch);
         to_device(batch, run.device);
-        const DistillLoss loss = batch_loss(student, batch, targets, weights, vocab);
-        StepLoss out{loss.sum, batch.at("labels").ne(-100).sum().item<double>(), {{"ce", loss.ce}}};
-        if (with_teacher) out.sums.push_back({"teacher", loss.kl});
+        const at::Tensor valid = batch.at("labels").reshape({-1}).ne(-100);
+        const at::Tensor position = position_weights(batch, learning.loss.prompt_weight);
+        const DistillLoss loss = batch_loss(student, batch, targets, position, weights, vocab);
+        const double count = valid.sum().item<double>();
+        const double total = position.defined() ? (position * valid).sum().item<double>() : count;
+        // The log's terms are means over positions, the step's sum is divided by the positions' weights.
+        const double share = total / std::max(count, 1.0);
+        StepLoss out{loss.sum, total, {{"ce", loss.ce * share}}};
+        if (with_teacher) out.sums.push_back({"teacher", loss.kl * share});
         return out;
       },
       source, *group, options);

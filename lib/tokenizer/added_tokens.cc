@@ -11,7 +11,8 @@ namespace {
 
 int32_t code_point_after(std::string_view text, size_t at, size_t& length) {
   utf8proc_int32_t point = -1;
-  const auto taken = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at), static_cast<utf8proc_ssize_t>(text.size() - at), &point);
+  const auto taken = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at), static_cast<utf8proc_ssize_t>(text.size() - at),
+      &point);
   length = taken > 0 ? static_cast<size_t>(taken) : 1;
   return taken > 0 ? point : 0xFFFD;
 }

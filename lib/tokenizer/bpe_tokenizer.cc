@@ -229,7 +229,8 @@ class BpeTokenizer final : public Tokenizer {
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> bpe_tokenizer(BpeParts parts, const std::string& name) { return std::make_shared<BpeTokenizer>(std::move(parts), name); }
+std::shared_ptr<const Tokenizer> bpe_tokenizer(BpeParts parts, const std::string& name) { return std::make_shared<BpeTokenizer>(std::move(parts),
+    name); }
 
 std::string byte_bpe_fingerprint(const GgufVocabulary& vocabulary, const std::string& rules) {
   size_t size = vocabulary.tokens.size();

@@ -14,7 +14,8 @@ std::vector<std::pair<std::string, std::string>> split_merges(const std::vector<
   std::vector<std::pair<std::string, std::string>> out;
   for (const std::string& merge : merges) {
     const size_t space = merge.find(' ', 1);
-    if (space == std::string::npos) fail(str(name, ": tokenizer.ggml.merges[", out.size(), "]"), "two tokens with a space between", "'" + merge + "'");
+    if (space == std::string::npos) fail(str(name, ": tokenizer.ggml.merges[", out.size(), "]"), "two tokens with a space between",
+        "'" + merge + "'");
     out.emplace_back(merge.substr(0, space), merge.substr(space + 1));
   }
   return out;
@@ -104,7 +105,8 @@ class GgufBpeTokenizer final : public Tokenizer {
                                   {"end_of_word_suffix", nullptr}, {"fuse_unk", false}, {"byte_fallback", false},
                                   {"ignore_merges", rule_.ignore_merges}, {"vocab", std::move(vocab)}, {"merges", std::move(merges)}}}};
     const auto text = [&](std::optional<int32_t> id) { return id ? Json(vocabulary_.tokens[*id]) : Json(nullptr); };
-    Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_bos_token", add_bos()}, {"bos_token", text(bos())}, {"eos_token", text(eos())},
+    Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_bos_token", add_bos()}, {"bos_token", text(bos())}, {"eos_token",
+        text(eos())},
                    {"pad_token", text(pad())}, {"clean_up_tokenization_spaces", false}};
     if (!vocabulary_.chat_template.empty()) config["chat_template"] = vocabulary_.chat_template;
     return {{"tokenizer.json", json.dump(1) + "\n"}, {"tokenizer_config.json", config.dump(2) + "\n"}};

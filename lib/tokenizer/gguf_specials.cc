@@ -11,7 +11,8 @@ bool is_c_space(char character) { return character == ' ' || (character >= '\t' 
 /// Texts that readers take for the end of a turn or of a generation, or for the marks of fill-in-the-middle, whatever their type says.
 const std::unordered_set<std::string_view>& control_texts() {
   static const std::unordered_set<std::string_view> kTexts = {
-      "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>",
+      "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>", "<|endoftext|>", "</s>",
+          "<|eom_id|>",
       "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
       "<\xEF\xBD\x9C""end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
       "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<PRE>", "\xE2\x96\x81<PRE>", "<|code_prefix|>",
@@ -32,7 +33,8 @@ GgufSpecials::GgufSpecials(const GgufVocabulary& vocabulary) {
   static const std::unordered_set<std::string_view> kKeepRight = {"<unk>", "<s>", "<|endoftext|>"};
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const std::string& text = vocabulary.tokens[id];
-    const bool control = control_texts().contains(text) || vocabulary.types[id] == GgufVocabulary::kControl || vocabulary.types[id] == GgufVocabulary::kUnknown;
+    const bool control = control_texts().contains(text) || vocabulary.types[id] == GgufVocabulary::kControl ||
+        vocabulary.types[id] == GgufVocabulary::kUnknown;
     hidden_[id] = control || vocabulary.types[id] == GgufVocabulary::kUnused;
     if ((!control && vocabulary.types[id] != GgufVocabulary::kUserDefined) || text.empty()) continue;
     tokens_.push_back({static_cast<int32_t>(id), text, control, phi3 && !kKeepRight.contains(text)});

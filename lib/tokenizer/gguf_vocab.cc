@@ -55,7 +55,8 @@ GgufVocabulary read_gguf_vocabulary(const GgufMetadata& metadata, const std::str
   if (size == 0 || size > INT32_MAX) fail(name + ": tokenizer.ggml.tokens", "tokens", str(size));
   if (out.types.empty()) out.types.assign(size, GgufVocabulary::kNormal);
   if (out.types.size() != size) fail(name + ": tokenizer.ggml.token_type", str(size, " values, one per token"), str(out.types.size()));
-  if (!out.scores.empty() && out.scores.size() != size) fail(name + ": tokenizer.ggml.scores", str(size, " values, one per token"), str(out.scores.size()));
+  if (!out.scores.empty() && out.scores.size() != size) fail(name + ": tokenizer.ggml.scores", str(size, " values, one per token"),
+      str(out.scores.size()));
   for (const float score : out.scores)
     if (score != score) fail(name + ": tokenizer.ggml.scores", "numbers", "NaN");
   out.bos = id_in(metadata, base + "bos_token_id", size, name);
@@ -90,7 +91,8 @@ void write_gguf_vocabulary(const GgufVocabulary& vocabulary, int64_t vocab, Gguf
   }
   std::unordered_set<std::string_view> seen;
   for (const std::string& token : tokens)
-    if (!seen.insert(token).second) fail("the vocabulary's token '" + token + "'", "to be there once: GGUF readers stop at a second one", "two of it");
+    if (!seen.insert(token).second) fail("the vocabulary's token '" + token + "'", "to be there once: GGUF readers stop at a second one",
+        "two of it");
   const std::string base = "tokenizer.ggml.";
   metadata.set(base + "model", vocabulary.model);
   metadata.set(base + "pre", vocabulary.pre);

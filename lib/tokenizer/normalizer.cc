@@ -87,7 +87,8 @@ void Normalizer::add(const Json& json, const std::string& name, int depth) {
   const std::string place = name + " " + type;
   if (depth > 8) fail(place, "sequences at most 8 deep");
   static const std::map<std::string, Step::Kind> kForms = {
-      {"NFC", Step::Kind::nfc}, {"NFD", Step::Kind::nfd}, {"NFKC", Step::Kind::nfkc}, {"NFKD", Step::Kind::nfkd}, {"Lowercase", Step::Kind::lowercase}};
+      {"NFC", Step::Kind::nfc}, {"NFD", Step::Kind::nfd}, {"NFKC", Step::Kind::nfkc}, {"NFKD", Step::Kind::nfkd}, {"Lowercase",
+          Step::Kind::lowercase}};
   if (const auto form = kForms.find(type); form != kForms.end()) {
     steps_.push_back({.kind = form->second});
   } else if (type == "Sequence") {

@@ -119,7 +119,8 @@ void PreTokenizer::add(const Json& json, const std::string& name, int depth) {
   } else if (type == "Split") {
     const Json& pattern = json.contains("pattern") ? json.at("pattern") : Json();
     if (!pattern.is_object()) fail(place + ": pattern", "String or Regex", to_line(pattern).substr(0, 80));
-    const std::string regex = pattern.contains("Regex") ? get<std::string>(pattern, "Regex", place) : Regex::escape(get<std::string>(pattern, "String", place));
+    const std::string regex = pattern.contains("Regex") ? get<std::string>(pattern, "Regex", place) : Regex::escape(get<std::string>(pattern,
+        "String", place));
     add_split(regex, parse_behavior(json, place), bool_in(json, "invert", false), place);
   } else if (type == "ByteLevel") {
     if (bool_in(json, "add_prefix_space", true)) {

@@ -36,7 +36,8 @@ std::string charsmap_of(const SentencePieceModel& model) {
   return map;
 }
 
-std::vector<AddedToken> added_around(const TokenizerSurroundings& around, const Json& config, const SentencePieceModel& model, const std::string& name) {
+std::vector<AddedToken> added_around(const TokenizerSurroundings& around, const Json& config, const SentencePieceModel& model,
+    const std::string& name) {
   std::vector<AddedToken> found;
   if (config.contains("added_tokens_decoder")) found = parse_added_tokens(config.at("added_tokens_decoder"), name + "/tokenizer_config.json");
   for (const TokenizerFile& file : around.others) {
@@ -63,7 +64,8 @@ std::vector<AddedToken> added_around(const TokenizerSurroundings& around, const 
     if (id < static_cast<int32_t>(model.pieces.size())) {
       const auto& piece = model.pieces[id];
       if (piece.text != token.content)
-        fail(str(name, ": added token ", id), "the model's piece '" + piece.text + "'", "'" + token.content + "'", "the files belong to different tokenizers");
+        fail(str(name, ": added token ", id), "the model's piece '" + piece.text + "'", "'" + token.content + "'",
+            "the files belong to different tokenizers");
       continue;
     }
     if (id != next++) fail(str(name, ": added token '", token.content, "'"), str("id ", next - 1), str(id));
@@ -230,7 +232,8 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   /// Text is used as it is: what a GGUF reader does too.
   bool plain_bpe() const {
-    return model_.algorithm == SentencePieceModel::Algorithm::bpe && !model_.has_charsmap && !model_.remove_extra_whitespaces && model_.escape_whitespaces;
+    return model_.algorithm == SentencePieceModel::Algorithm::bpe && !model_.has_charsmap && !model_.remove_extra_whitespaces &&
+        model_.escape_whitespaces;
   }
 
   GgufVocabulary reader_vocabulary() const {
@@ -348,7 +351,8 @@ std::shared_ptr<const Tokenizer> unigram_from_gguf(GgufVocabulary vocabulary, co
   normalizer.add_bool(3, vocabulary.add_space_prefix.value_or(true));
   normalizer.add_bool(4, vocabulary.remove_extra_whitespaces.value_or(true));
   normalizer.add_bool(5, true);
-  Json config = {{"tokenizer_class", "T5Tokenizer"}, {"add_bos_token", vocabulary.add_bos.value_or(false)}, {"add_eos_token", vocabulary.add_eos.value_or(true)}};
+  Json config = {{"tokenizer_class", "T5Tokenizer"}, {"add_bos_token", vocabulary.add_bos.value_or(false)}, {"add_eos_token",
+      vocabulary.add_eos.value_or(true)}};
   if (!vocabulary.chat_template.empty()) config["chat_template"] = vocabulary.chat_template;
   return sentencepiece_tokenizer(write_sentencepiece(model), config.dump(2) + "\n", name);
 }

@@ -46,7 +46,8 @@ Json merges_of(const SentencePieceModel& model) {
 Json special_entry(const SentencePieceModel& model, int32_t id) {
   const auto type = model.pieces[id].type;
   const bool user = type == SentencePieceModel::Type::user_defined;
-  return {{"id", id}, {"content", model.pieces[id].text}, {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", user}, {"special", !user}};
+  return {{"id", id}, {"content", model.pieces[id].text}, {"single_word", false}, {"lstrip", false}, {"rstrip", false}, {"normalized", user},
+      {"special", !user}};
 }
 
 }  // namespace
@@ -64,14 +65,16 @@ std::string sentencepiece_as_json(const SentencePieceModel& model, bool add_bos)
     if (type == SentencePieceModel::Type::control || type == SentencePieceModel::Type::unknown || type == SentencePieceModel::Type::user_defined)
       added.push_back(special_entry(model, static_cast<int32_t>(id)));
   }
-  const auto replace = [](const char* regex, const char* content) { return Json{{"type", "Replace"}, {"pattern", {{"Regex", regex}}}, {"content", content}}; };
+  const auto replace = [](const char* regex, const char* content) { return Json{{"type", "Replace"}, {"pattern", {{"Regex", regex}}}, {"content",
+      content}}; };
   normalizers.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kJsonSpaceMark}});
   if (model.remove_extra_whitespaces) {
     normalizers.push_back(replace("\\A\xE2\x96\x81+|\xE2\x96\x81+\\z", ""));
     normalizers.push_back(replace("\xE2\x96\x81{2,}", kJsonSpaceMark));
   }
   if (model.add_dummy_prefix) normalizers.push_back({{"type", "Prepend"}, {"prepend", kJsonSpaceMark}});
-  Json decoders = Json::array({{{"type", "Replace"}, {"pattern", {{"String", kJsonSpaceMark}}}, {"content", " "}}, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}});
+  Json decoders = Json::array({{{"type", "Replace"}, {"pattern", {{"String", kJsonSpaceMark}}}, {"content", " "}}, {{"type", "ByteFallback"}},
+      {{"type", "Fuse"}}});
   if (model.add_dummy_prefix) decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   Json post = nullptr;
   if (add_bos && model.bos_id >= 0) {

@@ -115,7 +115,8 @@ class SpmTokenizer final : public Tokenizer {
       json["chat_template"] = chat_template();
       config = json.dump(2) + "\n";
     }
-    return {{"tokenizer.model", write_sentencepiece(model)}, {"tokenizer_config.json", std::move(config)}, {"tokenizer.json", sentencepiece_as_json(model, add_bos())}};
+    return {{"tokenizer.model", write_sentencepiece(model)}, {"tokenizer_config.json", std::move(config)}, {"tokenizer.json",
+        sentencepiece_as_json(model, add_bos())}};
   }
 
   void to_gguf(GgufMetadata& metadata, int64_t vocab, std::vector<std::string>&) const override {
@@ -136,7 +137,8 @@ class SpmTokenizer final : public Tokenizer {
     switch (vocabulary_.types[id]) {
       case GgufVocabulary::kUserDefined: return text;
       case GgufVocabulary::kByte:
-        if (text.size() == 6 && text.starts_with("<0x")) return std::string(1, static_cast<char>(std::strtol(text.substr(3, 2).c_str(), nullptr, 16)));
+        if (text.size() == 6 && text.starts_with("<0x")) return std::string(1, static_cast<char>(std::strtol(text.substr(3, 2).c_str(), nullptr,
+            16)));
         return text;
       default: return unescape_spaces(text);
     }

@@ -61,13 +61,15 @@ std::optional<int32_t> first_of(const Json& post) {
       if (const auto found = first_of(part)) return found;
     return std::nullopt;
   }
-  if (post.at("type") != "TemplateProcessing" || !post.contains("single") || !post.at("single").is_array() || post.at("single").empty()) return std::nullopt;
+  if (post.at("type") != "TemplateProcessing" || !post.contains("single") || !post.at("single").is_array() ||
+      post.at("single").empty()) return std::nullopt;
   const Json& first = post.at("single")[0];
   if (!first.is_object() || !first.contains("SpecialToken") || !first.at("SpecialToken").contains("id")) return std::nullopt;
   const Json& id = first.at("SpecialToken").at("id");
   if (!id.is_string() || !post.contains("special_tokens") || !post.at("special_tokens").contains(id.get<std::string>())) return std::nullopt;
   const Json& token = post.at("special_tokens").at(id.get<std::string>());
-  if (!token.contains("ids") || !token.at("ids").is_array() || token.at("ids").size() != 1 || !token.at("ids")[0].is_number_integer()) return std::nullopt;
+  if (!token.contains("ids") || !token.at("ids").is_array() || token.at("ids").size() != 1 ||
+      !token.at("ids")[0].is_number_integer()) return std::nullopt;
   const auto number = token.at("ids")[0].get<int64_t>();
   return number >= 0 && number <= INT32_MAX ? std::optional(static_cast<int32_t>(number)) : std::nullopt;
 }
@@ -110,7 +112,8 @@ std::shared_ptr<const Tokenizer> json_tokenizer(std::string text, TokenizerSurro
   parts.decoder = TokenDecoder(part("decoder"), name + ": decoder");
   parts.rules = str("normalizer ", to_line(part("normalizer")), " pre_tokenizer ", to_line(part("pre_tokenizer")));
   parts.first = first_of(part("post_processor"));
-  if (parts.first && *parts.first >= static_cast<int32_t>(parts.vocabulary.size())) fail(name + ": post_processor", "a token's id", str(*parts.first));
+  if (parts.first && *parts.first >= static_cast<int32_t>(parts.vocabulary.size())) fail(name + ": post_processor", "a token's id",
+      str(*parts.first));
   parts.options.byte_level = parts.pre_tokenizer.byte_level();
   parts.options.byte_fallback = flag_at(model, "byte_fallback");
   parts.options.fuse_unk = flag_at(model, "fuse_unk");

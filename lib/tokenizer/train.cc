@@ -67,7 +67,8 @@ class TrainingLines final : public sentencepiece::SentenceIterator {
 [[noreturn]] void fail_training(const std::string& message, int64_t vocab_size) {
   std::smatch found;
   if (std::regex_search(message, found, std::regex("value <= (\\d+)")))
-    fail(str("vocab_size ", vocab_size), "at most " + found[1].str() + ": the text gives no more tokens", "", "use a smaller vocabulary or more text");
+    fail(str("vocab_size ", vocab_size), "at most " + found[1].str() + ": the text gives no more tokens", "",
+        "use a smaller vocabulary or more text");
   if (std::regex_search(message, found, std::regex("smaller than required_chars\\. (\\d+) vs (\\d+)")))
     fail(str("vocab_size ", vocab_size), "more than " + found[2].str() + ": the text's characters, 256 bytes and three special tokens", "");
   fail("training the tokenizer", "text that a vocabulary can be trained on", message);
@@ -77,7 +78,8 @@ class TrainingLines final : public sentencepiece::SentenceIterator {
 
 std::string train_sentencepiece(const std::function<bool(std::string&)>& next_line, int64_t vocab_size, const std::string& model) {
   if (model != "bpe" && model != "unigram") fail("tokenizer model", "bpe or unigram", model);
-  if (vocab_size < 260 || vocab_size > 1000000) fail("vocab_size", "260 to 1000000: 256 bytes and three special tokens are always there", str(vocab_size));
+  if (vocab_size < 260 || vocab_size > 1000000) fail("vocab_size", "260 to 1000000: 256 bytes and three special tokens are always there",
+      str(vocab_size));
   TrainingLines lines(next_line);
   if (lines.done()) fail("training the tokenizer", "lines of text", "none");
   // The number of threads is fixed: sums of the unigram trainer depend on it.

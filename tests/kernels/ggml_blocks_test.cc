@@ -205,7 +205,8 @@ TEST(GgmlBlocks, DecodedVectorisedEqualsPlain) {
     dequantize_rows(type, bytes.data(), fast.data(), rows, columns);
     dequantize_rows_plain(type, bytes.data(), plain.data(), rows, columns);
     for (size_t i = 0; i < plain.size(); ++i)
-      ASSERT_TRUE(fp32_bits(plain[i]) == fp32_bits(fast[i]) || (std::isnan(plain[i]) && std::isnan(fast[i]))) << ggml_type_info(type).name << " " << i;
+      ASSERT_TRUE(fp32_bits(plain[i]) == fp32_bits(fast[i]) || (std::isnan(plain[i]) && std::isnan(fast[i])))
+          << ggml_type_info(type).name << " " << i;
   }
 }
 

@@ -118,7 +118,8 @@ TEST(Checkpoint, CodesAreKept) {
   Checkpoint checkpoint = random_checkpoint("llama");
   for (const char* name : {"model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"}) {
     at::Tensor& weight = checkpoint.weights[name];
-    QuantizedTensor code{GgmlType::q4_0, weight.sizes().vec(), at::empty({weight.size(0), ggml_row_bytes(GgmlType::q4_0, weight.size(1))}, at::kByte)};
+    QuantizedTensor code{GgmlType::q4_0, weight.sizes().vec(),
+                         at::empty({weight.size(0), ggml_row_bytes(GgmlType::q4_0, weight.size(1))}, at::kByte)};
     quantize_rows(GgmlType::q4_0, weight.data_ptr<float>(), code.blocks.data_ptr<uint8_t>(), weight.size(0), weight.size(1));
     dequantize_rows(GgmlType::q4_0, code.blocks.data_ptr<uint8_t>(), weight.data_ptr<float>(), weight.size(0), weight.size(1));
     checkpoint.codes[name] = code;
@@ -283,7 +284,8 @@ TEST(Checkpoint, RefusalsNameTheFault) {
   save_checkpoint(checkpoint, folder.path());
   const auto rewrite = [&](const StateDict& weights) {
     std::vector<SafetensorsWriter::Declared> declared;
-    for (const auto& [name, tensor] : weights) declared.push_back({name, tensor.scalar_type() == at::kByte ? Dtype::u8 : Dtype::f32, tensor.sizes().vec()});
+    for (const auto& [name, tensor] : weights)
+      declared.push_back({name, tensor.scalar_type() == at::kByte ? Dtype::u8 : Dtype::f32, tensor.sizes().vec()});
     SafetensorsWriter writer(folder / "model.safetensors", declared);
     for (const auto& [name, tensor] : weights) writer.write(tensor.data_ptr(), tensor.nbytes());
     writer.commit();

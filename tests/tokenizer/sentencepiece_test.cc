@@ -124,7 +124,8 @@ TEST(TrainSentencePiece, SameTextGivesSameBytes) {
     EXPECT_EQ(model.bos_id, 1);
     EXPECT_EQ(model.eos_id, 2);
     const auto tokenizer = sentencepiece_tokenizer(first, std::string(), "trained");
-    for (const char* text : {"the order was  delivered", "caf\xC3\xA9 \xF0\x9F\x9A\x80\n\ttab", "   ", "a"}) EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
+    for (const char* text : {"the order was  delivered", "caf\xC3\xA9 \xF0\x9F\x9A\x80\n\ttab", "   ",
+        "a"}) EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
   }
 }
 

@@ -61,7 +61,8 @@ std::vector<std::string> listed_texts() {
 
 TEST(TokenizerFiles, EveryOneGivesItsTextBack) {
   ATTAR_NEED_DATA("tokenizers/vocab-tests/ggml-vocab-llama-bpe.gguf.inp");
-  for (const char* name : {"gpt2", "phi-2", "llama2", "llama2/tokenizer.json", "vocab-tests/ggml-vocab-gpt-2.gguf", "vocab-tests/ggml-vocab-llama-spm.gguf"}) {
+  for (const char* name : {"gpt2", "phi-2", "llama2", "llama2/tokenizer.json", "vocab-tests/ggml-vocab-gpt-2.gguf",
+      "vocab-tests/ggml-vocab-llama-spm.gguf"}) {
     const auto tokenizer = load_tokenizer(tokenizers() / name);
     for (const std::string& text : listed_texts()) EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text) << name;
   }
@@ -203,8 +204,10 @@ TEST(TokenizerJson, RefusesByName) {
 TEST(TokenizerJson, UnknownPreTokenizerIsNotExported) {
   TestFolder folder;
   Json json = tiny_json();
-  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", Json::array({{{"type", "Split"}, {"pattern", {{"Regex", "[a-z]+x"}}}, {"behavior", "Isolated"}},
-                                                                                 {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}})}};
+  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", Json::array({{{"type", "Split"}, {"pattern", {{"Regex", "[a-z]+x"}}},
+      {"behavior", "Isolated"}},
+                                                                                 {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex",
+                                                                                     false}}})}};
   write_file(folder / "tokenizer.json", json.dump());
   GgufMetadata metadata;
   std::vector<std::string> deviations;
