@@ -17,7 +17,8 @@ namespace attar {
 
 Json LatencyResult::to_json() const {
   const auto summary = [](const std::vector<double>& sorted) {
-    return Json{{"value", percentile(sorted, 0.5)}, {"p10", percentile(sorted, 0.1)}, {"p90", percentile(sorted, 0.9)}, {"p99", percentile(sorted, 0.99)}};
+    return Json{{"value", percentile(sorted, 0.5)}, {"p10", percentile(sorted, 0.1)}, {"p90", percentile(sorted, 0.9)},
+                {"p99", percentile(sorted, 0.99)}};
   };
   return Json{{"ttft_s", summary(first_token_s)},
               {"tokens_per_s", summary(tokens_per_s)},

@@ -85,10 +85,10 @@ std::string recipe_text(const std::string& name, const fs::path& folder, int64_t
          " stages.teacher.train.steps=20 stages.student.train.steps=20\nname: " + in_quotes(name) +
          "\nseed: 7\ntask: task.yaml\ndata: {learn: all, pack: false, seq: 256}\nstages:\n"
          "  tokenizer: {kind: train_tokenizer, vocab_size: 1024}\n"
-         "  teacher:   {kind: distill, model: teacher.yaml, tokens: tokenizer, loss: {ce: 1.0}, train: {steps: " + std::to_string(steps) + ", lr: 2.0e-3}}\n"
+         "  teacher:   {kind: distill, model: teacher.yaml, tokens: tokenizer, loss: {ce: 1.0, prompt_weight: 0.1}, train: {steps: " + std::to_string(steps) + ", lr: 1.5e-3}}\n"
          "  logits:    {kind: capture, teacher: teacher, codec: {kind: sampled, samples: 50}}\n"
-         "  student:   {kind: distill, model: student.yaml, teacher: logits, train: {steps: " + std::to_string(steps) + ", lr: 2.0e-3}}\n"
-         "  qat:       {kind: quantize, model: student, scheme: q4_0, method: qat, train: {steps: " + std::to_string(steps / 4) + "}}\n"
+         "  student:   {kind: distill, model: student.yaml, teacher: logits, loss: {kl: 1.0, prompt_weight: 0.1}, train: {steps: " + std::to_string(steps) + ", lr: 2.0e-3}}\n"
+         "  qat:       {kind: quantize, model: student, scheme: q4_0, method: qat, loss: {kl: 1.0, prompt_weight: 0.1}, train: {steps: " + std::to_string(steps / 4) + "}}\n"
          "  gguf:      {kind: export, model: qat, format: gguf}\n"
          "  onnx:      {kind: export, model: qat, format: onnx, type: int4}\n"
          "  report:    {kind: evaluate, of: [teacher, student, gguf, onnx], base: teacher}\n"

@@ -12,8 +12,10 @@ const artifacts = Object.entries(report.artifacts || {});
 const summary = report.summary || {};
 let charts = [], paper = false;
 const css = name => paper && light[name] ? light[name] : getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
-const light = { ink: "#1b1f24", soft: "#5b6470", line: "#dfe3e8", card: "#ffffff", c1: "#0b62a8", c2: "#d06a00", c3: "#7a4bb8", c4: "#12794a", good: "#12794a" };
-const number = v => typeof v === "number" && isFinite(v) ? v : v && typeof v === "object" ? (v.value !== undefined ? number(v.value) : number(v.mean)) : null;
+const light = { ink: "#1b1f24", soft: "#5b6470", line: "#dfe3e8", card: "#ffffff", c1: "#0b62a8", c2: "#d06a00", c3: "#7a4bb8", c4: "#12794a",
+    good: "#12794a" };
+const number = v => typeof v === "number" && isFinite(v) ? v : v && typeof v === "object" ? (v.value !== undefined ? number(v.value)
+    : number(v.mean)) : null;
 const bytes = v => {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let u = 0;
@@ -28,7 +30,8 @@ function choices() {
     const key = task + " " + metric;
     if (seen.has(key) || number(metrics[metric]) === null) continue;
     seen.add(key);
-    out.push({ name: task + ": " + metric.replace(/_/g, " "), share: /accuracy|f1|recall|precision|exact/.test(metric), up: !/ece|brier|nll/.test(metric),
+    out.push({ name: task + ": " + metric.replace(/_/g, " "), share: /accuracy|f1|recall|precision|exact/.test(metric),
+        up: !/ece|brier|nll/.test(metric),
                get: a => ((a.tasks || {})[task] || {})[metric], main: task === summary.task && metric === summary.metric });
   }
   out.sort((a, b) => (b.main ? 1 : 0) - (a.main ? 1 : 0));
@@ -39,7 +42,8 @@ function choices() {
   return out.filter(c => artifacts.filter(([, a]) => number(c.get(a)) !== null && number(a.bytes) > 0).length > 1);
 }
 
-const axis = (title, more) => Object.assign({ title: { display: !!title, text: title, color: css("soft") }, ticks: { color: css("soft"), maxRotation: 0 },
+const axis = (title, more) => Object.assign({ title: { display: !!title, text: title, color: css("soft") }, ticks: { color: css("soft"),
+    maxRotation: 0 },
   grid: { color: css("line"), borderColor: css("line") } }, more);
 const frame = (x, y, legend, more) => Object.assign({ animation: false, responsive: true, maintainAspectRatio: false, scales: { x, y },
   plugins: { legend: { display: legend, position: "bottom", labels: { color: css("ink"), boxWidth: 22, boxHeight: 2, padding: 8 } } } }, more);
@@ -51,11 +55,13 @@ const names = { id: "names", afterDatasetsDraw(chart) {
   c.font = "600 12px system-ui, sans-serif";
   c.textBaseline = "middle";
   const all = [];
-  chart.data.datasets.forEach((set, s) => { if (set.names) chart.getDatasetMeta(s).data.forEach((p, i) => all.push({ x: p.x, y: p.y, text: set.names[i], strong: set.strong })); });
+  chart.data.datasets.forEach((set, s) => { if (set.names) chart.getDatasetMeta(s).data.forEach((p, i) => all.push({ x: p.x, y: p.y,
+      text: set.names[i], strong: set.strong })); });
   for (const p of all) taken.push([p.x - 6, p.y - 6, p.x + 6, p.y + 6]);
   for (const p of all) {
     const w = c.measureText(p.text).width, h = 14;
-    const places = [[p.x + 10, p.y], [p.x - 10 - w, p.y], [p.x - w / 2, p.y - 16], [p.x - w / 2, p.y + 16], [p.x + 8, p.y - 15], [p.x + 8, p.y + 15], [p.x - w - 8, p.y - 15], [p.x - w - 8, p.y + 15]];
+    const places = [[p.x + 10, p.y], [p.x - 10 - w, p.y], [p.x - w / 2, p.y - 16], [p.x - w / 2, p.y + 16], [p.x + 8, p.y - 15], [p.x + 8, p.y + 15],
+        [p.x - w - 8, p.y - 15], [p.x - w - 8, p.y + 15]];
     const free = places.find(([x, y]) => x >= area.left && x + w <= area.right && y - h / 2 >= area.top && y + h / 2 <= area.bottom &&
       !taken.some(t => x < t[2] && x + w > t[0] && y - h / 2 < t[3] && y + h / 2 > t[1]));
     if (!free) continue;
@@ -71,37 +77,45 @@ const names = { id: "names", afterDatasetsDraw(chart) {
 } };
 
 function quality(canvas, choice) {
-  const sets = [], points = artifacts.map(([id, a]) => ({ id, x: number(a.bytes), y: number(choice.get(a)), m: choice.get(a) })).filter(p => p.x > 0 && p.y !== null);
+  const sets = [], points = artifacts.map(([id, a]) => ({ id, x: number(a.bytes), y: number(choice.get(a)), m: choice.get(a) })).filter(p => p.x > 0
+      && p.y !== null);
   const scale = choice.share ? 100 : 1, log = choice.log && points.every(p => p.y > 0);
   for (const p of points) {
     let low = number(p.m.low), high = number(p.m.high);
     if (low === null && number(p.m.stderr) !== null) { low = p.y - 1.96 * p.m.stderr; high = p.y + 1.96 * p.m.stderr; }
     if (low !== null && high !== null && !(log && low <= 0))
-      sets.push({ type: "line", data: [{ x: p.x, y: scale * low }, { x: p.x, y: scale * high }], borderColor: css("soft"), borderWidth: 1.2, pointStyle: "line", pointRadius: 5, pointBorderWidth: 1.2, order: 3 });
+      sets.push({ type: "line", data: [{ x: p.x, y: scale * low }, { x: p.x, y: scale * high }], borderColor: css("soft"), borderWidth: 1.2,
+          pointStyle: "line", pointRadius: 5, pointBorderWidth: 1.2, order: 3 });
   }
   const front = [];
   let best = null;
   for (const p of points.slice().sort((a, b) => a.x - b.x || (choice.up ? b.y - a.y : a.y - b.y)))
     if (best === null || (choice.up ? p.y > best : p.y < best)) { best = p.y; front.push({ x: p.x, y: scale * p.y }); }
-  if (front.length > 1) sets.push({ type: "line", data: front, borderColor: css("c1"), borderDash: [5, 4], borderWidth: 1.5, pointRadius: 0, order: 2 });
+  if (front.length > 1) sets.push({ type: "line", data: front, borderColor: css("c1"), borderDash: [5, 4], borderWidth: 1.5, pointRadius: 0,
+      order: 2 });
   const group = (chosen, style, color, strong) => {
     const of = points.filter(chosen);
-    if (of.length) sets.push({ data: of.map(p => ({ x: p.x, y: scale * p.y })), names: of.map(p => p.id), strong, pointStyle: style, radius: strong ? 8 : 6, hoverRadius: 9,
+    if (of.length) sets.push({ data: of.map(p => ({ x: p.x, y: scale * p.y })), names: of.map(p => p.id), strong, pointStyle: style, radius: strong
+        ? 8 : 6, hoverRadius: 9,
       backgroundColor: color, borderColor: css("card"), borderWidth: 1.5, order: 1 });
   };
   group(p => p.id === summary.choice, "circle", css("good"), true);
   group(p => p.id === summary.base && p.id !== summary.choice, "rectRot", css("c2"));
   group(p => p.id !== summary.choice && p.id !== summary.base, "circle", css("c1"));
-  const xs = points.map(p => p.x), least = Math.min(...xs), most = Math.max(...xs), spread = Math.max(most / least, 1.5), margin = Math.pow(spread, 0.12);
+  const xs = points.map(p => p.x), least = Math.min(...xs), most = Math.max(...xs), spread = Math.max(most / least, 1.5), margin = Math.pow(spread,
+      0.12);
   const ticks = [];
   for (let v = Math.pow(2, Math.floor(Math.log2(least / margin))); v <= most * margin * 1.01; v *= spread > 64 ? 4 : 2) ticks.push(v);
-  const x = axis("bytes of the weights (each step doubles)".replace("doubles", spread > 64 ? "is four times" : "doubles"), { type: "logarithmic", min: least / margin, max: most * margin,
+  const x = axis("bytes of the weights (each step doubles)".replace("doubles", spread > 64 ? "is four times" : "doubles"), { type: "logarithmic",
+      min: least / margin, max: most * margin,
     afterBuildTicks: s => { s.ticks = ticks.filter(v => v >= s.min && v <= s.max).map(value => ({ value })); } });
   x.ticks.callback = v => bytes(v);
-  const y = axis(choice.name + (choice.share ? ", %" : "") + (choice.up ? "" : " (lower is better)"), { type: log ? "logarithmic" : "linear", grace: "6%", reverse: !choice.up });
+  const y = axis(choice.name + (choice.share ? ", %" : "") + (choice.up ? "" : " (lower is better)"), { type: log ? "logarithmic" : "linear",
+      grace: "6%", reverse: !choice.up });
   y.ticks.callback = v => short(v);
   const options = frame(x, y, false);
-  options.plugins.tooltip = { filter: i => !!i.dataset.names, callbacks: { label: i => i.dataset.names[i.dataIndex] + ": " + bytes(i.parsed.x) + ", " + short(i.parsed.y) + (choice.share ? "%" : "") } };
+  options.plugins.tooltip = { filter: i => !!i.dataset.names, callbacks: { label: i => i.dataset.names[i.dataIndex] + ": " + bytes(i.parsed.x) + ", "
+      + short(i.parsed.y) + (choice.share ? "%" : "") } };
   return new Chart(canvas, { type: "scatter", data: { datasets: sets }, options, plugins: [names] });
 }
 
@@ -111,14 +125,17 @@ function curves(canvas, stage) {
   const sets = ((report.curves || {})[stage] || []).map(s => {
     if (!s.held_out) ++pair;
     const color = colors[Math.max(0, pair) % 2];
-    return { label: s.name, data: s.points.map(p => ({ x: p[0], y: p[1] })), borderColor: color, backgroundColor: color, borderWidth: s.held_out ? 1.2 : 1.5, borderDash: s.held_out ? [4, 3] : [],
+    return { label: s.name, data: s.points.map(p => ({ x: p[0], y: p[1] })), borderColor: color, backgroundColor: color, borderWidth: s.held_out
+        ? 1.2 : 1.5, borderDash: s.held_out ? [4, 3] : [],
       pointRadius: s.held_out ? 3 : 0, pointHitRadius: 6, tension: 0 };
   });
   const ys = sets.flatMap(s => s.data.map(p => p.y)).filter(v => v > 0);
   const log = ys.length > 0 && sets.every(s => s.data.every(p => p.y > 0)) && Math.max(...ys) / Math.min(...ys) > 20;
-  const x = axis("step", { type: "linear", min: 0 }), y = axis("", log ? { type: "logarithmic", min: Math.min(...ys) * 0.85, max: Math.max(...ys) * 1.1 } : { type: "linear", beginAtZero: true });
+  const x = axis("step", { type: "linear", min: 0 }), y = axis("", log ? { type: "logarithmic", min: Math.min(...ys) * 0.85,
+      max: Math.max(...ys) * 1.1 } : { type: "linear", beginAtZero: true });
   y.ticks.callback = v => log && !/^[125]/.test(Number(v).toExponential()) ? null : short(v);
-  return new Chart(canvas, { type: "line", data: { datasets: sets }, options: frame(x, y, true, { parsing: false, normalized: true, interaction: { mode: "nearest", axis: "x", intersect: false } }) });
+  return new Chart(canvas, { type: "line", data: { datasets: sets }, options: frame(x, y, true, { parsing: false, normalized: true,
+      interaction: { mode: "nearest", axis: "x", intersect: false } }) });
 }
 
 function reliability(canvas, task) {
@@ -126,12 +143,16 @@ function reliability(canvas, task) {
   const sets = [];
   for (const [id, a] of artifacts) {
     const bins = (((a.task_details || {})[task] || {}).reliability || []).filter(b => b.n > 0);
-    if (bins.length && colors[id]) sets.push({ label: id, data: bins.map(b => ({ x: 100 * b.confidence, y: 100 * b.accuracy, n: b.n })), borderColor: colors[id], backgroundColor: colors[id], borderWidth: 1.8,
+    if (bins.length && colors[id]) sets.push({ label: id, data: bins.map(b => ({ x: 100 * b.confidence, y: 100 * b.accuracy, n: b.n })),
+        borderColor: colors[id], backgroundColor: colors[id], borderWidth: 1.8,
       pointRadius: bins.map(b => 2 + Math.min(7, Math.sqrt(b.n) / 5)) });
   }
-  sets.push({ label: "as sure as it is right", data: [{ x: 0, y: 0 }, { x: 100, y: 100 }], borderColor: css("soft"), borderDash: [4, 4], borderWidth: 1, pointRadius: 0 });
-  const options = frame(axis("how sure it is, %", { type: "linear", min: 0, max: 100 }), axis("how often it is right, %", { type: "linear", min: 0, max: 100 }), true);
-  options.plugins.tooltip = { callbacks: { label: i => i.dataset.label + ": " + short(i.parsed.y) + "% right at " + short(i.parsed.x) + "%" + (i.raw.n ? ", " + i.raw.n + " cases" : "") } };
+  sets.push({ label: "as sure as it is right", data: [{ x: 0, y: 0 }, { x: 100, y: 100 }], borderColor: css("soft"), borderDash: [4, 4],
+      borderWidth: 1, pointRadius: 0 });
+  const options = frame(axis("how sure it is, %", { type: "linear", min: 0, max: 100 }), axis("how often it is right, %", { type: "linear", min: 0,
+      max: 100 }), true);
+  options.plugins.tooltip = { callbacks: { label: i => i.dataset.label + ": " + short(i.parsed.y) + "% right at " + short(i.parsed.x) + "%"
+      + (i.raw.n ? ", " + i.raw.n + " cases" : "") } };
   return new Chart(canvas, { type: "line", data: { datasets: sets }, options });
 }
 

@@ -168,7 +168,8 @@ void choose(const Json& report, Json& summary) {
     if (!smallest || bytes->get<double>() < smallest->get<double>()) smallest = bytes, chosen = id;
   }
   summary["choice"] = chosen.empty() ? Json() : Json(chosen);
-  summary["choice_rule"] = gated.empty() ? "the smallest artifact; the recipe sets no gates" : "the smallest artifact with gates that meets all of its own";
+  summary["choice_rule"] = gated.empty() ? "the smallest artifact; the recipe sets no gates"
+      : "the smallest artifact with gates that meets all of its own";
 }
 
 /// Types of an export's tensors: how many, and their bytes.
@@ -214,7 +215,8 @@ Json complete_report(const Json& report, const std::map<std::string, std::vector
   Json exports = Json::object();
   if (const Json* lineage = find_at(out, {"lineage"}); lineage && lineage->is_object())
     for (const auto& [id, stage] : lineage->items())
-      if (const Json* tensors = find_at(stage, {"facts", "tensors"}); tensors && tensors->is_array() && !tensors->empty()) exports[id] = tensor_types(*tensors);
+      if (const Json* tensors = find_at(stage, {"facts", "tensors"}); tensors && tensors->is_array()
+          && !tensors->empty()) exports[id] = tensor_types(*tensors);
   summary["tensor_types"] = std::move(exports);
   out["summary"] = std::move(summary);
   // Logs may have been cleaned away since the curves were drawn: those stay.

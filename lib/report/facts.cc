@@ -52,7 +52,8 @@ std::string significant(double value, int digits) {
   if (value == 0) return "0";
   char out[64];
   const double size = std::fabs(value);
-  if (size < 1e-4 || size >= 1e15) return std::string(out, std::to_chars(out, out + sizeof out, value, std::chars_format::scientific, digits - 1).ptr);
+  if (size < 1e-4 || size >= 1e15) return std::string(out, std::to_chars(out, out + sizeof out, value, std::chars_format::scientific,
+      digits - 1).ptr);
   const int whole = static_cast<int>(std::floor(std::log10(size))) + 1;
   return fixed(value, std::max(0, digits - whole));
 }

@@ -46,7 +46,8 @@ std::string number_html(const Json* number, const std::string& shown) {
   return "<span data-value=\"" + escape_html(to_line(*number)) + "\">" + escape_html(shown) + "</span>";
 }
 
-std::string table_html(const std::vector<std::string>& header, const std::vector<std::vector<HtmlCell>>& rows, bool cards, const std::vector<std::string>& row_classes) {
+std::string table_html(const std::vector<std::string>& header, const std::vector<std::vector<HtmlCell>>& rows, bool cards,
+    const std::vector<std::string>& row_classes) {
   std::string out = cards ? "<div class=\"wide cards\">" : "<div class=wide>";
   out += header.size() <= 3 ? "<table class=narrow><thead><tr>" : "<table><thead><tr>";
   for (size_t c = 0; c < header.size(); ++c) {
@@ -71,7 +72,8 @@ std::string table_html(const std::vector<std::string>& header, const std::vector
 
 std::string section_html(const std::string& id, const std::string& title, const std::string& note, const std::string& body) {
   if (body.empty()) return "";
-  return "<section id=\"" + id + "\"><h2>" + escape_html(title) + "</h2>\n" + (note.empty() ? "" : "<p class=note>" + escape_html(note) + "</p>\n") + body + "</section>\n";
+  return "<section id=\"" + id + "\"><h2>" + escape_html(title) + "</h2>\n" + (note.empty() ? "" : "<p class=note>" + escape_html(note) + "</p>\n")
+      + body + "</section>\n";
 }
 
 std::string details_html(const std::string& summary, const std::string& body, bool open) {
@@ -85,9 +87,12 @@ std::string report_html(const Json& report) {
     const char *id, *title;
     std::string (*make)(const Json&);
   };
-  static constexpr Part kParts[] = {{"gates", "Gates", gates_section},          {"artifacts", "Artifacts", artifacts_section},  {"quality", "Quality and size", quality_section},
-                                    {"tasks", "Tasks", tasks_section},          {"running", "Running", running_section},        {"training", "Training", training_section},
-                                    {"surgery", "Weights", surgery_section},    {"use", "Use", use_section},                    {"lineage", "Lineage", lineage_section},
+  static constexpr Part kParts[] = {{"gates", "Gates", gates_section},          {"artifacts", "Artifacts", artifacts_section},  {"quality",
+      "Quality and size", quality_section},
+                                    {"tasks", "Tasks", tasks_section},          {"running", "Running", running_section},        {"training",
+                                        "Training", training_section},
+                                    {"surgery", "Weights", surgery_section},    {"use", "Use", use_section},                    {"lineage",
+                                        "Lineage", lineage_section},
                                     {"words", "Words", words_section}};
   std::string contents, body;
   for (const Part& part : kParts) {
@@ -101,7 +106,8 @@ std::string report_html(const Json& report) {
   std::string out =
       "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
       "<meta name=color-scheme content=\"light dark\">\n<meta name=generator content=attar>\n"
-      "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:\">\n";
+      "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+          "img-src data:\">\n";
   out += "<title>" + escape_html(name) + " – attar report</title>\n<style>" + kReportStyle + "</style>\n</head>\n<body>\n<main>\n";
   out += verdict_section(report);
   out += "<nav aria-label=Contents>\n" + contents + "</nav>\n" + body;

@@ -17,7 +17,8 @@ std::string error_html(const Json* measure, int digits) {
   const Json *value = number_of(measure), *error = number_of(find_at(measure, {"stderr"}));
   if (!value) return number_html(nullptr, "");
   std::string out = number_html(value, significant(value->get<double>(), digits));
-  if (error && error->get<double>() > 0) out += " <span class=\"interval under\">±" + number_html(error, significant(error->get<double>(), 2)) + "</span>";
+  if (error && error->get<double>() > 0) out += " <span class=\"interval under\">±" + number_html(error, significant(error->get<double>(), 2))
+      + "</span>";
   return out;
 }
 
@@ -52,7 +53,8 @@ std::string difference_html(const Json* difference) {
 }
 
 std::string tile(const std::string& label, const std::string& value, const std::string& under) {
-  return "<div class=tile><div class=label>" + escape_html(label) + "</div><div class=value>" + value + "</div><div class=under>" + under + "</div></div>\n";
+  return "<div class=tile><div class=label>" + escape_html(label) + "</div><div class=value>" + value + "</div><div class=under>" + under
+      + "</div></div>\n";
 }
 
 /// The chosen artifact's tiles: size, quality, distance, speed.
@@ -73,7 +75,8 @@ std::string tiles(const Json& artifact, const Json* base, const std::string& bas
     out += tile("KL to " + base_id, number_html(number_of(kld), significant(*double_of(kld), 3)),
                 top1 ? "same top token " + number_html(top1, percent(top1->get<double>())) : "nats a token");
   } else if (const Json* perplexity = find_at(artifact, {"perplexity"}); number_of(perplexity)) {
-    out += tile("Perplexity", number_html(number_of(perplexity), significant(*double_of(perplexity), 4)), escape_html(text_of(find_at(artifact, {"text"}))));
+    out += tile("Perplexity", number_html(number_of(perplexity), significant(*double_of(perplexity), 4)), escape_html(text_of(find_at(artifact,
+        {"text"}))));
   }
   if (const Json* speed = number_of(find_at(artifact, {"latency", "tokens_per_s"}))) {
     const Json* faster = number_of(find_at(against, {"times_faster"}));
@@ -94,15 +97,18 @@ std::string verdict_section(const Json& report) {
   const std::string verdict = text_of(find_at(report, {"verdict"})), base_id = text_of(find_at(report, {"summary", "base"}));
   const std::string choice = text_of(find_at(report, {"summary", "choice"}));
   const std::string kind = verdict == "pass" ? "pass" : verdict == "fail" ? "fail" : "open";
-  std::string out = "<header>\n<p class=eyebrow>attar report</p>\n<h1>" + escape_html(text_of(find_at(report, {"name"}))) + " <span class=\"verdict " + kind + "\">" +
-                    escape_html(verdict == "pass" ? "pass" : verdict == "fail" ? "fail" : verdict.empty() ? "no verdict" : verdict) + "</span></h1>\n";
+  std::string out = "<header>\n<p class=eyebrow>attar report</p>\n<h1>" + escape_html(text_of(find_at(report, {"name"}))) + " <span class=\"verdict "
+      + kind + "\">" +
+                    escape_html(verdict == "pass" ? "pass" : verdict == "fail" ? "fail" : verdict.empty() ? "no verdict" : verdict)
+                        + "</span></h1>\n";
   const Json* artifact = choice.empty() ? nullptr : find_at(artifacts_of(report), {choice});
   const bool gated = find_at(report, {"gates"}) && !report["gates"].empty();
   size_t missed = 0;
   if (gated && report["gates"].is_array())
     for (const Json& gate : report["gates"]) missed += !gate_passed(gate);
   if (artifact) {
-    out += "<p class=lead>" + std::string(gated ? "The smallest artifact that meets its gates is " : "The smallest artifact is ") + "<strong>" + escape_html(choice) + "</strong>";
+    out += "<p class=lead>" + std::string(gated ? "The smallest artifact that meets its gates is " : "The smallest artifact is ") + "<strong>"
+        + escape_html(choice) + "</strong>";
     const Json* against = find_at(*artifact, {"against_base"});
     if (const Json* bytes = number_of(find_at(*artifact, {"bytes"}))) out += ": " + number_html(bytes, human_bytes(bytes->get<double>()));
     if (const std::string ratio = size_html(against, escape_html(base_id)); !ratio.empty()) out += ", " + ratio;
@@ -114,7 +120,8 @@ std::string verdict_section(const Json& report) {
   } else if (gated) {
     out += "<p class=lead>No artifact meets all of its gates.</p>\n";
   }
-  if (missed) out += "<p class=\"lead missed\">" + std::string(missed == 1 ? "One gate is" : "Several gates are") + " not met: see <a href=\"#gates\">Gates</a>.</p>\n";
+  if (missed) out += "<p class=\"lead missed\">" + std::string(missed == 1 ? "One gate is" : "Several gates are")
+      + " not met: see <a href=\"#gates\">Gates</a>.</p>\n";
   if (artifact) out += tiles(*artifact, find_at(artifacts_of(report), {base_id}), base_id);
   return out + "</header>\n";
 }
@@ -131,7 +138,8 @@ std::string gates_section(const Json& report) {
         std::string words = key;
         for (char& c : words)
           if (c == '_') c = ' ';
-        limits += (limits.empty() ? "" : ", ") + escape_html(words) + " " + (number_of(&value) ? number_html(&value, to_line(value)) : escape_html(text_of(&value)));
+        limits += (limits.empty() ? "" : ", ") + escape_html(words) + " " + (number_of(&value) ? number_html(&value, to_line(value))
+            : escape_html(text_of(&value)));
       }
     } else {
       limits = escape_html(text_of(limit));
@@ -156,7 +164,8 @@ std::string artifacts_section(const Json& report) {
       if (number_of(find_at(artifact, path))) return true;
     return false;
   };
-  const bool parameters = any({"parameters"}), bits = any({"bits_per_weight"}), perplexity = any({"perplexity"}), kld = any({"kld"}), top1 = any({"top1_agreement"}),
+  const bool parameters = any({"parameters"}), bits = any({"bits_per_weight"}), perplexity = any({"perplexity"}), kld = any({"kld"}),
+      top1 = any({"top1_agreement"}),
              speed = any({"latency", "tokens_per_s"});
   std::vector<std::string> header = {"artifact", "size"};
   if (parameters) header.push_back("parameters");
@@ -177,7 +186,8 @@ std::string artifacts_section(const Json& report) {
     std::vector<HtmlCell> row = {{name, "name"}};
     const Json* bytes = number_of(find_at(artifact, {"bytes"}));
     const std::string ratio = size_html(find_at(artifact, {"against_base"}), "");
-    row.push_back({number_html(bytes, bytes ? human_bytes(bytes->get<double>()) : "") + (ratio.empty() ? "" : " <span class=under>" + ratio + "</span>"), "number"});
+    row.push_back({number_html(bytes, bytes ? human_bytes(bytes->get<double>()) : "") + (ratio.empty() ? "" : " <span class=under>" + ratio
+        + "</span>"), "number"});
     const auto plain = [&](std::initializer_list<std::string_view> path, const auto& show) {
       const Json* number = number_of(find_at(artifact, path));
       row.push_back({number_html(number, number ? show(number->get<double>()) : ""), "number"});
@@ -186,7 +196,8 @@ std::string artifacts_section(const Json& report) {
     if (bits) plain({"bits_per_weight"}, [](double v) { return fixed(v, 2); });
     if (!metric.empty()) {
       const auto main = main_metric(artifact);
-      row.push_back({main ? number_html(number_of(main->measure), shown_metric(main->metric, *double_of(main->measure))) + interval_html(main->measure, main->metric)
+      row.push_back({main ? number_html(number_of(main->measure), shown_metric(main->metric, *double_of(main->measure)))
+          + interval_html(main->measure, main->metric)
                           : number_html(nullptr, ""),
                      "number"});
       const std::string cost = difference_html(find_at(artifact, {"against_base", "difference"}));
@@ -215,7 +226,8 @@ std::string artifacts_section(const Json& report) {
   for (const auto& [id, artifact] : artifacts.items())
     if (const Json* list = find_at(artifact, {"notes"}); list && list->is_array())
       for (const Json& note : *list) notes += "<li>" + escape_html(id) + ": " + escape_html(text_of(&note)) + "</li>\n";
-  return section_html("artifacts", "Artifacts", protocol, table_html(header, rows, true, classes) + (notes.empty() ? "" : "<ul class=notes>\n" + notes + "</ul>\n"));
+  return section_html("artifacts", "Artifacts", protocol, table_html(header, rows, true, classes) + (notes.empty() ? "" : "<ul class=notes>\n"
+      + notes + "</ul>\n"));
 }
 
 }  // namespace attar

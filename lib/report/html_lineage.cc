@@ -55,8 +55,10 @@ std::string lineage_section(const Json& report) {
   std::string body;
   const std::string name = text_of(find_at(report, {"name"}));
   if (const Json* recipe = find_at(report, {"recipe"}); recipe && recipe->is_object()) {
-    body += "<h3>How to reproduce</h3>\n<p>Same recipe, same data, same number of threads: the files come out with the same hashes. What is done already is skipped.</p>\n";
-    body += code_html("attar run recipes/" + name + ".yaml\nattar report runs/" + name + "        # this page again, from what the stages recorded\nattar verify runs/" + name +
+    body += "<h3>How to reproduce</h3>\n<p>Same recipe, same data, same number of threads: the files come out with the same hashes. What "
+        "is done already is skipped.</p>\n";
+    body += code_html("attar run recipes/" + name + ".yaml\nattar report runs/" + name
+        + "        # this page again, from what the stages recorded\nattar verify runs/" + name +
                       "/STAGE  # every file against its hash");
     body += details_html("The effective recipe: every key with its value, defaults included", code_html(to_yaml(from_json(*recipe))));
   }
@@ -75,7 +77,8 @@ std::string lineage_section(const Json& report) {
   for (const auto& [id, artifact] : artifacts_of(report).items()) {
     const std::string hash = text_of(find_at(artifact, {"sha256"})), path = text_of(find_at(artifact, {"path"}));
     if (hash.empty() && path.empty()) continue;
-    rows.push_back({{escape_html(id), "name"}, {"<code>" + escape_html(path) + "</code>", ""}, {"<code class=hash>" + escape_html(hash) + "</code>", ""}});
+    rows.push_back({{escape_html(id), "name"}, {"<code>" + escape_html(path) + "</code>", ""}, {"<code class=hash>" + escape_html(hash) + "</code>",
+        ""}});
   }
   if (!rows.empty()) body += "<h3>What was measured</h3>\n" + table_html({"artifact", "path", "SHA-256"}, rows, true);
   body += environment_html(report);
@@ -85,13 +88,18 @@ std::string lineage_section(const Json& report) {
 std::string words_section(const Json& report) {
   if (artifacts_of(report).empty()) return "";
   return section_html("words", "What the numbers mean", "", R"(<dl>
-<dt>accuracy [95%]</dt><dd>Share of held-out rows answered rightly; the answer is the label whose whole text is likeliest. In brackets Wilson's 95% interval.</dd>
-<dt>against base</dt><dd>Difference to the base on the same rows. Its interval is a paired bootstrap: if it holds zero, these rows cannot tell the two apart.</dd>
-<dt>perplexity</dt><dd>exp of the mean negative log-likelihood a token; lower is better. ± is the standard error. Compares only models of one tokenizer.</dd>
-<dt>KL to base</dt><dd>Mean KL(base ‖ artifact) of next-token distributions, nats a token: how much of the base's behaviour was lost. 0 is the same model.</dd>
+<dt>accuracy [95%]</dt><dd>Share of held-out rows answered rightly; the answer is the label whose whole text is likeliest. In brackets
+Wilson's 95% interval.</dd>
+<dt>against base</dt><dd>Difference to the base on the same rows. Its interval is a paired bootstrap: if it holds zero, these rows cannot
+tell the two apart.</dd>
+<dt>perplexity</dt><dd>exp of the mean negative log-likelihood a token; lower is better. ± is the standard error. Compares only models of
+one tokenizer.</dd>
+<dt>KL to base</dt><dd>Mean KL(base ‖ artifact) of next-token distributions, nats a token: how much of the base's behaviour was lost. 0 is
+the same model.</dd>
 <dt>same top token</dt><dd>Share of positions where both like the same token best.</dd>
 <dt>RMS Δp</dt><dd>Root mean square of the change in probability of the token that really follows.</dd>
-<dt>calibration (ECE), Brier</dt><dd>How far confidence is from accuracy over 15 bins; mean squared error of the label probabilities. Lower is better.</dd>
+<dt>calibration (ECE), Brier</dt><dd>How far confidence is from accuracy over 15 bins; mean squared error of the label probabilities. Lower
+is better.</dd>
 <dt>bits/weight</dt><dd>Bits of the weights' files over the number of parameters, so it counts scales, tables and metadata.</dd>
 <dt>first token</dt><dd>From the call to the first new token, with the prompt read from nothing.</dd>
 </dl>

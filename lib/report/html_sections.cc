@@ -11,7 +11,8 @@ namespace {
 
 /// A place for one chart; the script draws what `attributes` ask for.
 std::string figure(const std::string& caption, const std::string& attributes, const std::string& size = "") {
-  return "<figure class=\"chart " + size + "\"><figcaption>" + escape_html(caption) + "</figcaption><div class=canvas><canvas role=img aria-label=\"" + escape_html(caption) + "\" " +
+  return "<figure class=\"chart " + size + "\"><figcaption>" + escape_html(caption) + "</figcaption><div class=canvas><canvas role=img aria-label=\""
+      + escape_html(caption) + "\" " +
          attributes + "></canvas></div></figure>\n";
 }
 
@@ -42,7 +43,8 @@ std::string confusion_html(const Json& details) {
       }
       body += "</tr>\n";
     }
-    out += "<div class=wide><table class=confusion><caption>rows: truth, columns: prediction</caption><thead><tr><td></td>" + head + "</tr></thead><tbody>\n" + body + "</tbody></table></div>\n";
+    out += "<div class=wide><table class=confusion><caption>rows: truth, columns: prediction</caption><thead><tr><td></td>" + head
+        + "</tr></thead><tbody>\n" + body + "</tbody></table></div>\n";
   }
   if (top && top->is_array() && !top->empty()) {
     constexpr size_t kFewest = 6, kMost = 15;
@@ -65,7 +67,8 @@ std::string per_class_html(const Json& details) {
   if (!labels || !labels->is_array() || !f1 || !f1->is_array() || f1->size() != labels->size()) return "";
   std::vector<size_t> order(labels->size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return double_of(&(*f1)[a]).value_or(0) < double_of(&(*f1)[b]).value_or(0); });
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return double_of(&(*f1)[a]).value_or(0) < double_of(&(*f1)[b]).value_or(0);
+      });
   std::string out;
   for (const size_t i : order) {
     const Json* number = number_of(&(*f1)[i]);
@@ -73,7 +76,8 @@ std::string per_class_html(const Json& details) {
     out += "<tr><th scope=row class=name>" + escape_html(text_of(&(*labels)[i])) + "</th><td class=number>" + number_html(number, percent(value)) +
            "</td><td class=bar><span style=\"width:" + fixed(100 * value, 1) + "%\"></span></td></tr>\n";
   }
-  return "<div class=wide><table class=bars><thead><tr><th scope=col>class</th><th scope=col class=number>F1</th><th></th></tr></thead><tbody>\n" + out + "</tbody></table></div>\n";
+  return "<div class=wide><table class=bars><thead><tr><th scope=col>class</th><th scope=col class=number>F1</th><th></th></tr></thead><tbody>\n"
+      + out + "</tbody></table></div>\n";
 }
 
 std::string reliability_html(const Json& details) {
@@ -116,7 +120,8 @@ std::vector<std::string> task_names(const Json& report, const char* part) {
 
 /// A metric's name as people write it.
 std::string metric_title(std::string metric) {
-  static const std::map<std::string, std::string> known = {{"macro_f1", "macro F1"}, {"ece", "calibration error"}, {"ece_equal_mass", "the same, equal mass"},
+  static const std::map<std::string, std::string> known = {{"macro_f1", "macro F1"}, {"ece", "calibration error"}, {"ece_equal_mass",
+      "the same, equal mass"},
                                                            {"brier", "Brier score"}, {"label_nll", "NLL of the label"}};
   if (const auto found = known.find(metric); found != known.end()) return found->second;
   std::replace(metric.begin(), metric.end(), '_', ' ');
@@ -141,8 +146,10 @@ std::string metrics_table(const Json& report, const std::string& task) {
       const Json* measure = find_at(artifact, {"tasks", task, metric});
       const Json *value = number_of(measure), *low = number_of(find_at(measure, {"low"})), *high = number_of(find_at(measure, {"high"}));
       std::string cell = number_html(value, value ? shown_metric(metric, value->get<double>()) : "");
-      const auto end = [&](const Json* number) { return is_share(metric) ? fixed(100 * number->get<double>(), 1) : significant(number->get<double>(), 3); };
-      if (value && low && high) cell += "<span class=\"interval under\">[" + number_html(low, end(low)) + ", " + number_html(high, end(high)) + "]</span>";
+      const auto end = [&](const Json* number) { return is_share(metric) ? fixed(100 * number->get<double>(), 1) : significant(number->get<double>(),
+          3); };
+      if (value && low && high) cell += "<span class=\"interval under\">[" + number_html(low, end(low)) + ", " + number_html(high, end(high))
+          + "]</span>";
       row.push_back({cell, "number"});
     }
     rows.push_back(std::move(row));
@@ -155,10 +162,13 @@ std::string metrics_table(const Json& report, const std::string& task) {
 std::string quality_section(const Json& report) {
   size_t sized = 0;
   for (const auto& [id, artifact] : artifacts_of(report).items())
-    sized += number_of(find_at(artifact, {"bytes"})) && (main_metric(artifact) || number_of(find_at(artifact, {"perplexity"})) || number_of(find_at(artifact, {"kld"})));
+    sized += number_of(find_at(artifact, {"bytes"})) && (main_metric(artifact) || number_of(find_at(artifact, {"perplexity"}))
+        || number_of(find_at(artifact, {"kld"})));
   if (sized < 2) return "";
-  return section_html("quality", "Quality and size", "Each point is an artifact; further up and further left is better. The line joins those that no other one beats in both.",
-                      "<p class=choose hidden><label>Up: <select id=quality-of></select></label></p>\n" + figure("Quality against size", "data-chart=quality", "large"));
+  return section_html("quality", "Quality and size",
+      "Each point is an artifact; further up and further left is better. The line joins those that no other one beats in both.",
+                      "<p class=choose hidden><label>Up: <select id=quality-of></select></label></p>\n" + figure("Quality against size",
+                          "data-chart=quality", "large"));
 }
 
 std::string tasks_section(const Json& report) {
@@ -173,7 +183,8 @@ std::string tasks_section(const Json& report) {
       const std::string bins = reliability_html(*details);
       std::string parts = confusion_html(*details);
       if (first && !bins.empty()) {
-        const std::string chart = figure("Reliability: how often it is right where it is so sure", "data-chart=reliability " + attribute("data-task", task), "square");
+        const std::string chart = figure("Reliability: how often it is right where it is so sure", "data-chart=reliability " + attribute("data-task",
+            task), "square");
         parts = "<div class=pair><div>" + parts + "</div>" + chart + "</div>\n";
       }
       if (const std::string classes = per_class_html(*details); !classes.empty()) parts += details_html("F1 of every class, lowest first", classes);
@@ -197,20 +208,25 @@ std::string running_section(const Json& report) {
     energy = energy || number_of(measured);
     cost = cost || number_of(find_at(artifact, {"cost"})) || find_at(artifact, {"cost"});
     const Json* latency = find_at(artifact, {"latency"});
-    const Json *prompt = number_of(find_at(latency, {"prompt_tokens"})), *fresh = number_of(find_at(latency, {"new_tokens"})), *runs = number_of(find_at(latency, {"runs"})),
+    const Json *prompt = number_of(find_at(latency, {"prompt_tokens"})), *fresh = number_of(find_at(latency, {"new_tokens"})),
+        *runs = number_of(find_at(latency, {"runs"})),
                *threads = number_of(find_at(latency, {"threads"}));
     if (conditions.empty() && prompt && fresh && runs && threads)
-      conditions = "Greedy generation for one user: a prompt of " + to_line(*prompt) + " tokens, " + to_line(*fresh) + " new ones, " + to_line(*runs) + " runs after warm-up, " +
-                   to_line(*threads) + (threads->get<double>() == 1 ? " thread" : " threads") + ". Medians, and in brackets what 10% and 90% of the runs stay below.";
+      conditions = "Greedy generation for one user: a prompt of " + to_line(*prompt) + " tokens, " + to_line(*fresh) + " new ones, " + to_line(*runs)
+          + " runs after warm-up, " +
+                   to_line(*threads) + (threads->get<double>() == 1 ? " thread" : " threads")
+                       + ". Medians, and in brackets what 10% and 90% of the runs stay below.";
   }
   for (const auto& [id, artifact] : artifacts_of(report).items()) {
     const Json *latency = find_at(artifact, {"latency"}), *peak = number_of(find_at(artifact, {"memory", "peak_rss_bytes"}));
     if (!number_of(find_at(latency, {"tokens_per_s"})) && !number_of(find_at(latency, {"ttft_s"})) && !peak) continue;
     const auto spread = [&](const char* key, const auto& show) {
-      const Json *value = number_of(find_at(latency, {key})), *low = number_of(find_at(latency, {key, "p10"})), *high = number_of(find_at(latency, {key, "p90"}));
+      const Json *value = number_of(find_at(latency, {key})), *low = number_of(find_at(latency, {key, "p10"})), *high = number_of(find_at(latency,
+          {key, "p90"}));
       std::string out = number_html(value, value ? show(value->get<double>()) : "");
       if (value && low && high)
-        out += " <span class=interval>[" + number_html(low, show(low->get<double>())) + ", " + number_html(high, show(high->get<double>())) + "]</span>";
+        out += " <span class=interval>[" + number_html(low, show(low->get<double>())) + ", " + number_html(high, show(high->get<double>()))
+            + "]</span>";
       return HtmlCell{out, "number"};
     };
     const auto milliseconds = [](double s) { return significant(1000 * s, 3); };
@@ -259,7 +275,8 @@ std::string training_section(const Json& report) {
                     cell({"seconds"}, human_seconds)});
   }
   return section_html("training", "Training", "Nats a token. Full lines: rows that are learned from; points: rows held apart.",
-                      "<div class=grid>\n" + charts + "</div>\n" + table_html({"stage", "steps", "rows", "learned tokens", "loss at the end", "held-out loss", "took"}, rows, true));
+                      "<div class=grid>\n" + charts + "</div>\n" + table_html({"stage", "steps", "rows", "learned tokens", "loss at the end",
+                          "held-out loss", "took"}, rows, true));
 }
 
 std::string surgery_section(const Json& report) {
@@ -271,7 +288,8 @@ std::string surgery_section(const Json& report) {
     if (!layers || !layers->is_array() || layers->empty()) continue;
     const Json *before = number_of(find_at(stage, {"facts", "parameters_before"})), *after = number_of(find_at(stage, {"facts", "parameters"}));
     body += "<h3>" + escape_html(id) + ": what was pruned where</h3>\n<p class=note>By " + escape_html(text_of(find_at(pruned, {"criterion"})));
-    if (before && after) body += "; " + number_html(before, human_count(before->get<double>())) + " parameters became " + number_html(after, human_count(after->get<double>()));
+    if (before && after) body += "; " + number_html(before, human_count(before->get<double>())) + " parameters became " + number_html(after,
+        human_count(after->get<double>()));
     body += ". The bar is the share of the layer's importance that stayed.</p>\n";
     std::string rows;
     for (const Json& layer : *layers) {
@@ -280,10 +298,13 @@ std::string surgery_section(const Json& report) {
         return "<td class=number>" + number_html(number, number ? to_line(*number) : "") + "</td>";
       };
       const Json* kept = number_of(find_at(layer, {"kept_importance"}));
-      rows += "<tr>" + part("layer") + part("ffn_before") + part("ffn") + "<td class=number>" + number_html(kept, kept ? percent(kept->get<double>()) : "") +
-              "</td><td class=bar><span style=\"width:" + fixed(kept ? 100 * std::clamp(kept->get<double>(), 0.0, 1.0) : 0, 1) + "%\"></span></td></tr>\n";
+      rows += "<tr>" + part("layer") + part("ffn_before") + part("ffn") + "<td class=number>" + number_html(kept, kept ? percent(kept->get<double>())
+          : "") +
+              "</td><td class=bar><span style=\"width:" + fixed(kept ? 100 * std::clamp(kept->get<double>(), 0.0, 1.0) : 0, 1)
+                  + "%\"></span></td></tr>\n";
     }
-    body += "<div class=wide><table class=bars><thead><tr><th scope=col class=number>layer</th><th scope=col class=number>FFN before</th><th scope=col class=number>FFN</th>"
+    body += "<div class=wide><table class=bars><thead><tr><th scope=col class=number>layer</th><th scope=col class=number>FFN "
+        "before</th><th scope=col class=number>FFN</th>"
             "<th scope=col class=number>kept</th><th></th></tr></thead><tbody>\n" + rows + "</tbody></table></div>\n";
   }
   for (const auto& [id, stage] : lineage->items()) {
@@ -300,12 +321,14 @@ std::string surgery_section(const Json& report) {
       std::string dims;
       if (shape && shape->is_array())
         for (const Json& dim : *shape) dims += (dims.empty() ? "" : " × ") + number_html(number_of(&dim), to_line(dim));
-      all.push_back({{"<code>" + escape_html(text_of(find_at(tensor, {"name"}))) + "</code>", "name"}, {escape_html(text_of(find_at(tensor, {"type"}))), ""},
+      all.push_back({{"<code>" + escape_html(text_of(find_at(tensor, {"name"}))) + "</code>", "name"}, {escape_html(text_of(find_at(tensor,
+          {"type"}))), ""},
                      {dims, "number"}, {number_html(bytes, bytes ? human_bytes(bytes->get<double>()) : ""), "number"}});
     }
     body += "<h3>" + escape_html(id) + ": types of its tensors</h3>\n";
     if (const Json* proven = number_of(find_at(stage, {"facts", "elements_proven"})))
-      body += "<p class=note>Written, read back and dequantized: " + number_html(proven, human_count(proven->get<double>())) + " elements equal the model's.</p>\n";
+      body += "<p class=note>Written, read back and dequantized: " + number_html(proven, human_count(proven->get<double>()))
+          + " elements equal the model's.</p>\n";
     if (const Json* notes = find_at(stage, {"facts", "notes"}); notes && notes->is_array() && !notes->empty()) {
       body += "<ul class=notes>\n";
       for (const Json& note : *notes) body += "<li>" + escape_html(text_of(&note)) + "</li>\n";

@@ -66,8 +66,10 @@ std::string front_matter(const Json& report) {
   const Json* artifact = choice.empty() ? nullptr : find_at(artifacts_of(report), {choice});
   if (const auto main = artifact ? main_metric(*artifact) : std::nullopt) {
     const std::string name = text_of(find_at(report, {"name"}));
-    out += "model-index:\n- name: " + yaml_string(name.empty() ? choice : name) + "\n  results:\n  - task:\n      type: text-classification\n    dataset:\n      type: " + yaml_string(main->task) +
-           "\n      name: " + yaml_string(main->task) + "\n    metrics:\n    - type: " + yaml_string(main->metric) + "\n      value: " + to_line(*number_of(main->measure)) + "\n";
+    out += "model-index:\n- name: " + yaml_string(name.empty() ? choice : name)
+        + "\n  results:\n  - task:\n      type: text-classification\n    dataset:\n      type: " + yaml_string(main->task) +
+           "\n      name: " + yaml_string(main->task) + "\n    metrics:\n    - type: " + yaml_string(main->metric) + "\n      value: "
+               + to_line(*number_of(main->measure)) + "\n";
   }
   return out + "---\n";
 }
@@ -86,15 +88,18 @@ std::string measured(const Json* measure, int digits) {
 }  // namespace
 
 std::string report_markdown(const Json& report) {
-  const std::string name = text_of(find_at(report, {"name"})), verdict = text_of(find_at(report, {"verdict"})), base = text_of(find_at(report, {"summary", "base"}));
+  const std::string name = text_of(find_at(report, {"name"})), verdict = text_of(find_at(report, {"verdict"})), base = text_of(find_at(report,
+      {"summary", "base"}));
   const std::string choice = text_of(find_at(report, {"summary", "choice"})), metric = text_of(find_at(report, {"summary", "metric"}));
   std::string out = front_matter(report) + "\n# " + escape_markdown(name.empty() ? "attar report" : name) + "\n\n";
-  if (!verdict.empty()) out += "**" + std::string(verdict == "pass" ? "Pass: every gate is met." : verdict == "fail" ? "Fail: a gate is not met." : escape_markdown(verdict)) + "**";
+  if (!verdict.empty()) out += "**" + std::string(verdict == "pass" ? "Pass: every gate is met." : verdict == "fail" ? "Fail: a gate is not met."
+      : escape_markdown(verdict)) + "**";
   const Json* chosen = choice.empty() ? nullptr : find_at(artifacts_of(report), {choice});
   if (chosen) {
     out += " *" + escape_markdown(choice) + "* is " + escape_markdown(text_of(find_at(report, {"summary", "choice_rule"})));
     if (const auto bytes = double_of(find_at(*chosen, {"bytes"}))) out += ": " + human_bytes(*bytes);
-    if (const auto smaller = double_of(find_at(*chosen, {"against_base", "times_smaller"}))) out += ", " + significant(*smaller, 3) + " times smaller than *" + escape_markdown(base) + "*";
+    if (const auto smaller = double_of(find_at(*chosen, {"against_base", "times_smaller"}))) out += ", " + significant(*smaller, 3)
+        + " times smaller than *" + escape_markdown(base) + "*";
     if (const auto difference = double_of(find_at(*chosen, {"against_base", "difference"}))) {
       const std::string shown = is_share(metric) ? points(*difference) : significant(*difference, 3);
       out += ", " + escape_markdown(metric) + " " + shown;
@@ -115,7 +120,8 @@ std::string report_markdown(const Json& report) {
       const auto value = double_of(find_at(artifact, path));
       return value ? show(*value) : std::string("–");
     };
-    std::vector<std::string> row = {escape_markdown(id), plain({"bytes"}, human_bytes), plain({"parameters"}, human_count), plain({"bits_per_weight"}, [](double v) { return fixed(v, 2); })};
+    std::vector<std::string> row = {escape_markdown(id), plain({"bytes"}, human_bytes), plain({"parameters"}, human_count),
+        plain({"bits_per_weight"}, [](double v) { return fixed(v, 2); })};
     if (scored) {
       std::string cell = "–";
       if (const auto main = main_metric(artifact)) {
@@ -136,7 +142,8 @@ std::string report_markdown(const Json& report) {
     for (const Json& gate : *gates) {
       const auto value = double_of(find_at(gate, {"value"}));
       const Json* passed = find_at(gate, {"passed"});
-      out += row_text({escape_markdown(text_of(find_at(gate, {"path"}))), escape_markdown(limit_text(find_at(gate, {"limit"}))), value ? significant(*value, 4) : "not measured",
+      out += row_text({escape_markdown(text_of(find_at(gate, {"path"}))), escape_markdown(limit_text(find_at(gate, {"limit"}))), value
+          ? significant(*value, 4) : "not measured",
                        passed && passed->is_boolean() && passed->get<bool>() ? "met" : "**not met**"});
     }
   }
@@ -151,7 +158,8 @@ std::string report_markdown(const Json& report) {
                        escape_markdown(text_of(find_at(stage, {"key"})).substr(0, 12))});
     }
   }
-  out += "\n## Limits\n\nThe numbers hold for the texts and tasks that were measured, on the machine that `report.json` names. What the model does elsewhere was not tested.\n";
+  out += "\n## Limits\n\nThe numbers hold for the texts and tasks that were measured, on the machine that `report.json` names. What the "
+      "model does elsewhere was not tested.\n";
   return out;
 }
 

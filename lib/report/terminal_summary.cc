@@ -23,7 +23,8 @@ std::string task_cell(const Json& artifact) {
   if (!main) return "";
   std::string out = shown_metric(main->metric, *double_of(main->measure));
   const auto low = double_of(find_at(main->measure, {"low"})), high = double_of(find_at(main->measure, {"high"}));
-  if (low && high) out += " [" + fixed(is_share(main->metric) ? 100 * *low : *low, 1) + ", " + fixed(is_share(main->metric) ? 100 * *high : *high, 1) + "]";
+  if (low && high) out += " [" + fixed(is_share(main->metric) ? 100 * *low : *low, 1) + ", " + fixed(is_share(main->metric) ? 100 * *high : *high, 1)
+      + "]";
   return out;
 }
 
@@ -45,7 +46,8 @@ std::string terminal_summary(const Json& report) {
   std::string out;
   if (const std::string verdict = text_of(find_at(report, {"verdict"})); !verdict.empty()) {
     const std::string name = text_of(find_at(report, {"name"}));
-    out += (name.empty() ? "" : name + ": ") + (verdict == "pass" ? "pass, every gate is met" : verdict == "fail" ? "FAIL, a gate is not met" : verdict) + "\n\n";
+    out += (name.empty() ? "" : name + ": ") + (verdict == "pass" ? "pass, every gate is met" : verdict == "fail" ? "FAIL, a gate is not met"
+        : verdict) + "\n\n";
   }
   const std::vector<SummaryColumn> columns = {
       {"size", [](const Json& a) { return plain(a, {"bytes"}, human_bytes); }},

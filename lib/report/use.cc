@@ -9,7 +9,8 @@ namespace {
 
 /// A word for a POSIX shell.
 std::string shell_word(const std::string& word) {
-  const bool plain = !word.empty() && word[0] != '-' && std::all_of(word.begin(), word.end(), [](unsigned char c) { return std::isalnum(c) || std::string_view("._/-+=:@").find(static_cast<char>(c)) != std::string_view::npos; });
+  const bool plain = !word.empty() && word[0] != '-' && std::all_of(word.begin(), word.end(), [](unsigned char c) { return std::isalnum(c)
+      || std::string_view("._/-+=:@").find(static_cast<char>(c)) != std::string_view::npos; });
   if (plain) return word;
   std::string out = "'";
   for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -79,14 +80,16 @@ std::vector<UseSnippet> use_snippets(const Json& report) {
                      "llama-server -m " + shell_word(path) + " --port 8080\n"
                      "curl -s http://127.0.0.1:8080/completion -H 'Content-Type: application/json' \\\n  -d " + shell_word(request) + "\n"});
       out.push_back({id + ": Ollama", "sh",
-                     "cat > Modelfile <<'END'\nFROM ./" + path + "\nTEMPLATE \"\"\"" + prompt_with(report, "{{ .Prompt }}") + "\"\"\"\nPARAMETER temperature 0\nEND\n"
+                     "cat > Modelfile <<'END'\nFROM ./" + path + "\nTEMPLATE \"\"\"" + prompt_with(report, "{{ .Prompt }}")
+                         + "\"\"\"\nPARAMETER temperature 0\nEND\n"
                      "ollama create " + name + " -f Modelfile\nollama run " + name + " 'Where is my order?'\n"});
     } else if (format == "onnx" || path.ends_with(".onnx")) {
       if (path.ends_with("/model.onnx")) path.resize(path.size() - 11);
       out.push_back({id + ": ONNX Runtime (Python)", "python", onnx_code(path, prompt)});
     } else if (format == "hf") {
       out.push_back({id + ": transformers (Python)", "python",
-                     "from transformers import pipeline\n\ngenerate = pipeline(\"text-generation\", " + python_string(path) + ")\nprint(generate(" + python_string(prompt) +
+                     "from transformers import pipeline\n\ngenerate = pipeline(\"text-generation\", " + python_string(path) + ")\nprint(generate("
+                         + python_string(prompt) +
                          ", max_new_tokens=32, do_sample=False, return_full_text=False)[0][\"generated_text\"])\n"});
     }
   }

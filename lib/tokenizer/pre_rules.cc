@@ -111,7 +111,8 @@ std::optional<std::string> pre_of(const PreTokenizer& pre_tokenizer, bool ignore
     for (const auto& [family, rule] : pre_families())
       if (patterns == rule.patterns && ignore_merges == rule.ignore_merges) out = family;
   if (out && pre_rule(*out, "").ignore_merges != ignore_merges) return std::nullopt;
-  if (out == "tekken" || out == "gpt-4o") deviations.push_back("pre-tokenizer " + *out + ": GGUF readers tell capitals from small letters in ASCII only");
+  if (out == "tekken" || out == "gpt-4o")
+    deviations.push_back("pre-tokenizer " + *out + ": GGUF readers tell capitals from small letters in ASCII only");
   if (out == "falcon") deviations.push_back("pre-tokenizer falcon: GGUF readers leave digits with the space before them");
   return out;
 }

@@ -95,7 +95,9 @@ TEST(CudaArithmetic, DecoderRowsEqualTheCpus) {
     for (int size : {1, 4}) {
       in_team(size, [&](ThreadTeam& team) {
         const float factor = norm_row_of_team(x.data(), w.data(), y.data(), width, 1e-5f, 1.0f, team);
-        if (team.rank == 0) EXPECT_NEAR(factor / r, 1, 1e-6);
+        if (team.rank == 0) {
+          EXPECT_NEAR(factor / r, 1, 1e-6);
+        }
         norm_backward_row_of_team(dy.data(), x.data(), w.data(), r, 1.0f, dx.data(), width, team);
       });
       for (size_t i = 0; i < n; ++i) {

@@ -65,7 +65,9 @@ TEST(CudaPart, LoadsWithoutAGpuAndAnswers) {
   EXPECT_EQ(version(), ATTAR_CUDA_PART_VERSION);
   const auto ready = reinterpret_cast<decltype(&attar_cuda_ready)>(dlsym(part, "attar_cuda_ready"));
   ASSERT_NE(ready, nullptr);
-  if (const char* why = ready()) EXPECT_GT(std::strlen(why), 10u) << "a refusal is a sentence";
+  if (const char* why = ready()) {
+    EXPECT_GT(std::strlen(why), 10u) << "a refusal is a sentence";
+  }
   for (const char* name : {"attar_cuda_quantize", "attar_cuda_dequantize", "attar_cuda_fake_quantize", "attar_cuda_rms_norm",
                            "attar_cuda_rms_norm_backward", "attar_cuda_rotate", "attar_cuda_swiglu", "attar_cuda_swiglu_backward",
                            "attar_cuda_loss_rows", "attar_cuda_malloc", "attar_cuda_free", "attar_cuda_copy_in", "attar_cuda_copy_out"})

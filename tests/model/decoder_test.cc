@@ -17,7 +17,7 @@ class OneThread : public ::testing::Environment {
  public:
   void SetUp() override { set_up_machine(1); }
 };
-const auto* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
+[[maybe_unused]] const auto* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
 
 /// A small Llama with grouped heads.
 ModelSpec tiny_spec() {

@@ -4,12 +4,19 @@ import json
 
 import numpy as np
 import pytest
-from test_model import attar, greedy_ids, make, needs_attar, ours, sequences, stories, theirs  # noqa: F401 (fixtures)
+import test_model
+from test_model import LONGROPE, attar, greedy_ids, make, needs_attar, ours, sequences, stories, theirs  # noqa: F401 (fixtures)
 
 # What GGUF can say of the variants of test_model.
 GGUF = ["llama", "llama_tied_biased", "llama_one_kv_head", "llama_head_dim", "llama_linear", "llama_llama3", "llama_yarn", "mistral", "qwen2", "qwen3",
         "gemma", "gemma2", "gemma3", "phi3", "phi3_longrope", "phi3_partial_tied"]
 ONNX = GGUF + ["mistral_window", "qwen2_window"]
+# What llama.cpp infers instead of reading must be so: the scores' scale by the head's size; longrope's factors by a context of 256 at least.
+GGUF_CHANGES = {
+    "gemma2": dict(query_pre_attn_scalar=16), "gemma3": dict(query_pre_attn_scalar=16),
+    "phi3_longrope": dict(max_position_embeddings=512, original_max_position_embeddings=256,
+                          rope_parameters={**LONGROPE, "original_max_position_embeddings": 256}),
+}
 
 
 def export(model, out, form, *more):
@@ -132,11 +139,12 @@ class Onnx:
 
 
 @pytest.mark.parametrize("name", GGUF)
-def test_gguf_in_llama_cpp(name, tmp_path):
+def test_gguf_in_llama_cpp(name, tmp_path, monkeypatch):
+    kind, changes = test_model.VARIANTS[name]
+    monkeypatch.setitem(test_model.VARIANTS, name, (kind, {**changes, **GGUF_CHANGES.get(name, {})}))
     model = make(name, tmp_path / "model")
-    # llama.cpp chooses longrope's factors by its context, here the model's original one.
     rows = sequences(96, [1, 17, 40, 60], 3)
-    context = 64 if "longrope" in name else 128
+    context = 256
     export(tmp_path / "model", tmp_path / "f32.gguf", "gguf", "--type", "f32")
     reference = theirs(model, rows)
     assert kl(reference, in_llama(tmp_path / "f32.gguf", rows, context)) < 1e-5
@@ -148,6 +156,22 @@ def test_gguf_in_llama_cpp(name, tmp_path):
     of_values = ours(tmp_path / "q8_0.gguf", rows, tmp_path)
     assert kl(of_values, in_llama(tmp_path / "copy.gguf", rows, context)) < 1e-5
     assert kl(of_values, in_llama(tmp_path / "q8_0.gguf", rows, context)) < 2e-2
+
+
+@pytest.mark.parametrize("name,words", [("gemma2", "attention scale"), ("gemma3", "attention scale"), ("qwen2_window", None), ("mistral_window", None)])
+def test_what_gguf_cannot_say(name, words, tmp_path):
+    """Refused in a line, or the context is capped at the window and the user told."""
+    import gguf
+    make(name, tmp_path / "model")
+    done = attar("export", "--model", tmp_path / "model", "--format", "gguf", "--type", "f32", "--out", tmp_path / "m.gguf", ok=False)
+    if words:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert done.returncode == 1 and len(lines) == 1 and words in lines[0]
+        assert not (tmp_path / "m.gguf").exists()
+    else:
+        assert done.returncode == 0 and "window" in done.stderr
+        keys = [(key, field.contents()) for key, field in gguf.GGUFReader(tmp_path / "m.gguf").fields.items() if key.endswith(".context_length")]
+        assert keys[0][1] in (6, 7)
 
 
 @pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q4_0", "q4_k_m", "q6_k"])

@@ -12,7 +12,8 @@ struct KnownInterval {
 };
 
 TEST(Intervals, WilsonAgreesWithKnownValues) {
-  const KnownInterval known[] = {{45, 50, 0.7863976856252034, 0.9565242350681095}, {0, 20, 0.0, 0.16112515805281935}, {20, 20, 0.8388748419471808, 1.0},
+  const KnownInterval known[] = {{45, 50, 0.7863976856252034, 0.9565242350681095}, {0, 20, 0.0, 0.16112515805281935}, {20, 20, 0.8388748419471808,
+      1.0},
                                  {1903, 2002, 0.9401594752584546, 0.9592136990604352}, {1, 3, 0.06149194472039626, 0.7923403991979523}};
   for (const KnownInterval& k : known) {
     const Interval interval = wilson_interval(k.successes, k.trials);

@@ -134,7 +134,8 @@ TEST(WriteReport, NamesTheSmallestArtifactThatPassesAndItsPrice) {
   EXPECT_DOUBLE_EQ(report["artifacts"]["gguf"]["against_base"]["times_smaller"].get<double>(), 12690000.0 / 402112.0);
   EXPECT_DOUBLE_EQ(report["artifacts"]["gguf"]["against_base"]["difference"]["low"].get<double>(), -0.041);
   EXPECT_EQ(report["summary"]["pareto"], (Json{"gguf", "teacher"}));
-  EXPECT_EQ(report["artifacts"]["teacher"]["task_details"]["triage"]["top_confusions"][0], (Json{{"truth", "other"}, {"predicted", "access"}, {"count", 3}, {"of", 100}}));
+  EXPECT_EQ(report["artifacts"]["teacher"]["task_details"]["triage"]["top_confusions"][0], (Json{{"truth", "other"}, {"predicted", "access"},
+      {"count", 3}, {"of", 100}}));
   report["gates"][0]["passed"] = false;
   report["verdict"] = "fail";
   write_report(report, {}, folder.path());
@@ -188,7 +189,8 @@ TEST(WriteReport, TwentyArtifactsOfManyClassesStaySmall) {
 TEST(TerminalSummary, SaysVerdictNumbersAndGates) {
   const std::string text = terminal_summary(sample_report());
   EXPECT_EQ(text.substr(0, text.find('\n')), "triage: pass, every gate is met");
-  for (const char* part : {"393 KiB", "95.0% [92.0, 97.0]", "0.0789 ±0.0024", "89.9%", "at least 0.93", "0.9500", "met"}) EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  for (const char* part : {"393 KiB", "95.0% [92.0, 97.0]", "0.0789 ±0.0024", "89.9%", "at least 0.93", "0.9500", "met"}) EXPECT_NE(text.find(part),
+      std::string::npos) << part << "\n" << text;
 }
 
 TEST(Markdown, BeginsWithHuggingFacesHeader) {
@@ -198,7 +200,8 @@ TEST(Markdown, BeginsWithHuggingFacesHeader) {
   EXPECT_EQ(card.substr(0, card.find("model-index")),
             "---\nlicense: apache-2.0\nbase_model: \"someone/some-model\"\npipeline_tag: text-generation\ntags:\n- attar\n- distillation\n- pruning\n- gguf\n- llama.cpp\n");
   EXPECT_NE(card.find("\n---\n"), std::string::npos);
-  for (const char* part : {"| gguf | 393 KiB | 501 K | 6.42 | 95.0% (92.0% to 97.0%) |", "llama-server -m gguf/model.gguf", "ollama create triage -f Modelfile", "FROM ./gguf/model.gguf"})
+  for (const char* part : {"| gguf | 393 KiB | 501 K | 6.42 | 95.0% (92.0% to 97.0%) |", "llama-server -m gguf/model.gguf",
+      "ollama create triage -f Modelfile", "FROM ./gguf/model.gguf"})
     EXPECT_NE(card.find(part), std::string::npos) << part << "\n" << card;
 }
 
