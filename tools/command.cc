@@ -69,7 +69,8 @@ Words parse_words(const Command& command, int argc, char** argv) {
   } catch (const po::unknown_option& error) {
     std::string name = error.get_option_name();
     name.erase(0, name.find_first_not_of('-'));
-    throw UsageError("unknown option '--" + name + "', " + nearest_hint(name, known));
+    const std::string near = nearest(name, known);
+    throw UsageError("unknown option '--" + name + "', " + (near.empty() ? "see attar " + command.name + " --help" : "did you mean '--" + near + "'?"));
   } catch (const po::error& error) {
     throw UsageError(std::string(error.what()) + ", see attar " + command.name + " --help");
   }

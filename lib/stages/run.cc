@@ -138,6 +138,15 @@ void run_lone_stage(const LoneStage& lone) {
     inputs[r.key] = {{"name", r.value}};
   }
   const fs::path place = parent.filename().empty() ? parent.parent_path() : parent;
+  // One file is asked for: the artifact's folder lives only until its file is in place.
+  if (lone.kind == "export" && only.effective["format"] == "gguf") {
+    check(!fs::is_directory(place), place.string(), "a file to write", "a folder", "name the file: --out " + (place / "model.gguf").string());
+    const fs::path folder = place.parent_path() / ("." + place.filename().string() + ".export");
+    execute(run, lone.kind, only.effective, inputs, folder);
+    fs::rename(folder / "model.gguf", place);
+    fs::remove_all(folder);
+    return;
+  }
   if (fs::exists(place) && !fs::exists(place / "manifest.json"))
     check(fs::is_directory(place) && fs::is_empty(place), place.string(), "a new or empty folder, or an artifact to replace", "something else");
   if (fs::exists(place / "manifest.json")) {

@@ -158,7 +158,7 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
     log_info(str(options.label, ": goes on at step ", first, " of ", config.steps));
   }
   snapshot = {};
-  RunLog log(options.folder / "log.jsonl", first);
+  RunLog log(options.folder / "log.jsonl", first + 1);
   const int64_t eval_every = config.eval_every > 0 ? config.eval_every : std::max<int64_t>(1, config.steps / 10);
   const auto started = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(); };

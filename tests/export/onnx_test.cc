@@ -115,6 +115,21 @@ TEST(ExportOnnx, GenaiFolderNamesWhatTheGraphHas) {
   EXPECT_EQ(facts.at("decoder").at("head_size"), 32);
 }
 
+TEST(ExportOnnx, LayersMayDifferInWidthInEveryFormat) {
+  TestFolder folder;
+  ModelSpec spec = tiny_spec();
+  spec.layers[1].ffn = 32;
+  spec.layers[1].heads = spec.layers[1].kv_heads = 1;
+  const Checkpoint model = tiny_model(spec);
+  export_onnx(model, onnx_type("fp32"), folder / "onnx");
+  export_gguf(model, onnx_type("f32"), folder / "m.gguf");
+  for (const char* place : {"onnx", "m.gguf"}) {
+    const Checkpoint again = load_checkpoint(folder / place, {});
+    EXPECT_EQ(again.spec.layers, spec.layers) << place;
+    for (const auto& [name, weight] : model.weights) EXPECT_TRUE(at::equal(weight, again.weights.at(name))) << place << " " << name;
+  }
+}
+
 TEST(ExportHf, FolderHoldsTheSameTensors) {
   TestFolder folder;
   const Checkpoint model = quantized_model(GgmlType::q4_0);

@@ -108,14 +108,14 @@ def test_flipped_bit_in_the_cache_is_found(attar, ran):
     shard.write_bytes(content)
     lines = attar.error("verify", ran / "run" / "cache")
     assert shard.name in lines[0]
-    one_line(attar.error("distill", "--model", ran / "model.yaml", "--teacher", ran / "run" / "cache", "--tokens", ran / "run" / "tok", "--task", ran / "task.yaml",
+    one_line(attar.error("distill", "--model", ran / "model.yaml", "--teacher", ran / "run" / "cache", "--tokenizer", ran / "run" / "tok", "--task", ran / "task.yaml",
                          "--data.learn", "all", "--data.pack", "false", "--seq", "64", "--seed", "1", "--steps", "3", "--batch", "4", "--out", ran / "again"), shard.name)
 
 
 def test_cache_of_other_rows_is_refused_by_name(attar, ran):
     with open(ran / "train.jsonl", "a") as out:
         out.write(json.dumps({"text": "one more", "label": "a"}) + "\n")
-    lines = attar.error("distill", "--model", ran / "model.yaml", "--teacher", ran / "run" / "cache", "--tokens", ran / "run" / "tok", "--task", ran / "task.yaml",
+    lines = attar.error("distill", "--model", ran / "model.yaml", "--teacher", ran / "run" / "cache", "--tokenizer", ran / "run" / "tok", "--task", ran / "task.yaml",
                         "--data.learn", "all", "--data.pack", "false", "--seq", "64", "--seed", "1", "--steps", "3", "--batch", "4", "--out", ran / "again")
     one_line(lines, "data")
     assert not (ran / "again").exists()

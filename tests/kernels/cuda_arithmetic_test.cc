@@ -58,6 +58,7 @@ TEST(CudaArithmetic, LossRowsEqualTheFormulas) {
     SCOPED_TRACE(one.name);
     for (int size : {1, 3}) {
       for (bool gradients : {true, false}) {
+        if (!gradients && size > 1) continue;
         const auto [values, slopes] = one.gaps(
             [&](AttarLossRows& job) {
               in_team(size, [&](ThreadTeam& team) {

@@ -196,7 +196,7 @@ def test_gguf_types_dequantize_to_our_values(kind, tmp_path):
 @pytest.mark.parametrize("scheme", ["q8_0", "q4_0"])
 def test_codes_reach_both_files(scheme, tmp_path):
     """A quantized folder's own codes: the same numbers in GGUF and in ONNX."""
-    make("qwen3", tmp_path / "model")
+    model = make("qwen3", tmp_path / "model")
     attar("quantize", "--model", tmp_path / "model", "--scheme", scheme, "--out", tmp_path / "quantized")
     rows = sequences(96, [40], 4)
     expected = ours(tmp_path / "quantized", rows, tmp_path)
@@ -209,7 +209,10 @@ def test_codes_reach_both_files(scheme, tmp_path):
     assert np.abs(Onnx(tmp_path / "onnx").prefill(rows[0]) - expected).max() < 1e-3
     for file in ("m.gguf", "onnx"):
         attar("verify", tmp_path / file, "--against", tmp_path / "quantized")
-    assert attar("verify", tmp_path / "m.gguf", "--against", tmp_path / "model", ok=False).returncode == 1
+    test_model.redraw(model, 99).save_pretrained(tmp_path / "other")
+    for file in ("m.gguf", "onnx"):
+        done = attar("verify", tmp_path / file, "--against", tmp_path / "other", ok=False)
+        assert done.returncode == 1 and "tensor model." in done.stderr
 
 
 @pytest.mark.parametrize("name", ONNX)
@@ -248,6 +251,24 @@ def test_onnx_types(name, kind, tmp_path):
     assert np.abs(runtime.stepwise(rows[0], 5) - expected).max() < 1e-3
     assert np.abs(expected - ours(tmp_path / "model", rows, tmp_path)).max() > 1e-4
     attar("verify", tmp_path / "onnx", "--against", tmp_path / "model")
+
+
+def test_genai_folder(tmp_path):
+    """onnxruntime-genai runs the folder: greedy ids equal those of our own logits."""
+    og = pytest.importorskip("onnxruntime_genai", reason="SKIPPED LOUDLY: onnxruntime-genai is not installed")
+    make("qwen3", tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "onnx", "onnx", "--type", "fp32", "--genai")
+    generator_model = og.Model(str(tmp_path / "onnx"))
+    params = og.GeneratorParams(generator_model)
+    params.set_search_options(max_length=24, do_sample=False)
+    generator = og.Generator(generator_model, params)
+    start = sequences(96, [9], 3)[0]
+    generator.append_tokens(np.array([start], np.int32))
+    while not generator.is_done():
+        generator.generate_next_token()
+    made = [int(i) for i in generator.get_sequence(0)]
+    assert made[:9] == start and len(made) > 10
+    assert ours(tmp_path / "model", [made], tmp_path)[8:-1].argmax(-1).tolist() == made[9:]
 
 
 def test_stories_greedy_in_both(stories, tmp_path):
