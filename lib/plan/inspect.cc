@@ -78,7 +78,8 @@ Json inspect_folder(const fs::path& path) {
     out["kind"] = "run";
     out["name"] = recipe.value("name", "");
     Json stages = Json::array();
-    for (const auto& [id, stage] : recipe.value("stages", Json::object()).items())
+    const Json stage_map = recipe.value("stages", Json::object());
+    for (const auto& [id, stage] : stage_map.items())
       stages.push_back({{"id", id}, {"kind", stage.value("kind", "")}, {"state", fs::exists(path / id / "manifest.json") ? "whole" : "absent"}});
     out["stages"] = std::move(stages);
     return out;
@@ -169,7 +170,8 @@ std::vector<Fault> verify_path(const fs::path& path) {
   std::vector<Fault> faults;
   try {
     if (fs::is_directory(path) && fs::exists(path / "recipe.json")) {
-      for (const auto& [id, stage] : read_json(path / "recipe.json").value("stages", Json::object()).items()) {
+      const Json stage_map = read_json(path / "recipe.json").value("stages", Json::object());
+      for (const auto& [id, stage] : stage_map.items()) {
         if (!fs::exists(path / id / "manifest.json")) continue;
         for (Fault& fault : verify_manifest(path / id, false)) faults.push_back(std::move(fault));
       }
@@ -197,7 +199,8 @@ Json clean_run(const fs::path& run_folder, bool dry_run) {
     const std::string name = entry.path().filename().string();
     if (entry.is_directory() && name[0] == '.' && (name.find(".work") != std::string::npos || name.find(".tmp-") != std::string::npos)) remove(entry.path());
   }
-  for (const auto& [id, stage] : recipe.value("stages", Json::object()).items()) {
+  const Json stage_map = recipe.value("stages", Json::object());
+  for (const auto& [id, stage] : stage_map.items()) {
     if (!fs::exists(run_folder / id)) continue;
     // Caches are what is large and can be made again; models, files and reports are what a run is for.
     if (stage.value("kind", "") == "capture") remove(run_folder / id);

@@ -1,4 +1,4 @@
-"""cmake --install gives a folder that can be moved to another machine: small, with relative run paths, and with a sentence where LibTorch is missing."""
+"""cmake --install gives a folder that can be moved: small, with relative run paths, and with a sentence where LibTorch is missing."""
 import json
 import os
 import re

@@ -253,6 +253,31 @@ def test_onnx_types(name, kind, tmp_path):
     attar("verify", tmp_path / "onnx", "--against", tmp_path / "model")
 
 
+def test_layers_of_different_widths(tmp_path):
+    """A pruned model's own FFN width and heads per layer, in llama.cpp and ONNX Runtime."""
+    from safetensors.torch import load_file, save_file
+    make("llama_tied_biased", tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    cut = {"mlp.gate_proj.weight": (0, 16), "mlp.gate_proj.bias": (0, 16), "mlp.up_proj.weight": (0, 16), "mlp.up_proj.bias": (0, 16),
+           "mlp.down_proj.weight": (1, 16), "self_attn.q_proj.weight": (0, 8), "self_attn.q_proj.bias": (0, 8), "self_attn.k_proj.weight": (0, 8),
+           "self_attn.k_proj.bias": (0, 8), "self_attn.v_proj.weight": (0, 8), "self_attn.v_proj.bias": (0, 8), "self_attn.o_proj.weight": (1, 8)}
+    for name, (axis, size) in cut.items():
+        key = "model.layers.1." + name
+        weights[key] = weights[key].narrow(axis, 0, size).contiguous()
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["attar_layers"] = dict(intermediate_size=[48, 16, 48], num_attention_heads=[4, 1, 4], num_key_value_heads=[2, 1, 2])
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    rows = sequences(96, [30], 8)
+    expected = ours(tmp_path / "model", rows, tmp_path)
+    export(tmp_path / "model", tmp_path / "onnx", "onnx", "--type", "fp32")
+    runtime = Onnx(tmp_path / "onnx")
+    assert np.abs(runtime.prefill(rows[0]) - expected).max() < 1e-3
+    assert np.abs(runtime.stepwise(rows[0], 4) - expected).max() < 1e-3
+    export(tmp_path / "model", tmp_path / "m.gguf", "gguf", "--type", "f32")
+    assert kl(expected, in_llama(tmp_path / "m.gguf", rows)) < 1e-5
+
+
 def test_genai_folder(tmp_path):
     """onnxruntime-genai runs the folder: greedy ids equal those of our own logits."""
     og = pytest.importorskip("onnxruntime_genai", reason="SKIPPED LOUDLY: onnxruntime-genai is not installed")

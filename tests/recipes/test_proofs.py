@@ -56,7 +56,7 @@ def test_llama_cpp_reads_the_same_ids_and_numbers(attar, finished, root, tmp_pat
     f32 = tmp_path / "f32.gguf"
     attar("export", "--model", finished / "qat", "--format", "gguf", "--type", "f32", "--out", f32, check=0)
     model = llama_cpp.Llama(str(f32), n_ctx=64, n_threads=2, logits_all=True, type_k=0, type_v=0, flash_attn=False, verbose=False)
-    rows = [json.loads(line)["text"] for line in open(root / "data" / "support_tickets" / "test.jsonl")][:50]
+    rows = [json.loads(line)["text"].replace("\n", " ") for line in open(root / "data" / "support_tickets" / "test.jsonl")][:50]
     (tmp_path / "lines").write_text("\n".join(rows) + "\n")
     mine = [json.loads(line) for line in attar("tokenize", "--tokenizer", finished / "gguf" / "model.gguf", "--input", tmp_path / "lines", check=0).stdout.splitlines()]
     assert mine == [model.tokenize(row.encode(), add_bos=False, special=False) for row in rows]

@@ -16,7 +16,8 @@ int tool_report(const Words& words) {
   const Json recipe = read_json(run / "recipe.json");
   std::map<std::string, std::vector<Json>> logs;
   fs::path evaluated;
-  for (const auto& [id, stage] : recipe.value("stages", Json::object()).items()) {
+  const Json stage_map = recipe.value("stages", Json::object());
+  for (const auto& [id, stage] : stage_map.items()) {
     if (fs::exists(run / id / "log.jsonl")) logs[id] = read_run_log(run / id / "log.jsonl");
     if (stage.value("kind", "") == "evaluate" && fs::exists(run / id / "report.json")) evaluated = run / id;
   }
