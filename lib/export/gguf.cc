@@ -60,7 +60,8 @@ GgmlType commonest_code(const std::vector<PlannedTensor>& tensors) {
 }
 
 /// Chooses every tensor's type; returns general.file_type.
-uint32_t choose_types(std::vector<PlannedTensor>& tensors, const std::vector<GgufMapping>& mappings, const Checkpoint& model, const ExportConfig& config,
+uint32_t choose_types(std::vector<PlannedTensor>& tensors, const std::vector<GgufMapping>& mappings, const Checkpoint& model,
+    const ExportConfig& config,
                       bool has_imatrix, std::vector<std::string>& notes) {
   const auto overrides = parse_overrides(config.tensor_type);
   std::string preset = config.type;
@@ -85,7 +86,8 @@ uint32_t choose_types(std::vector<PlannedTensor>& tensors, const std::vector<Ggu
     noted.emplace_back(choice.tensors[i].gguf, choice.tensors[i].note);
     const auto code = tensors[i].rows.code_type();
     if (code && *code != tensors[i].type && ggml_type_info(tensors[i].type).quantized)
-      noted.emplace_back(choice.tensors[i].gguf, str("its ", ggml_type_info(*code).name, " values are rounded again to ", ggml_type_info(tensors[i].type).name));
+      noted.emplace_back(choice.tensors[i].gguf, str("its ", ggml_type_info(*code).name, " values are rounded again to ",
+          ggml_type_info(tensors[i].type).name));
   }
   add_grouped(noted, notes);
   return choice.file_type;
@@ -156,7 +158,8 @@ void write_tensors(GgufWriter& writer, const std::vector<PlannedTensor>& tensors
     const GgufRows& rows = tensors[i].rows;
     const int64_t step = rows.rows_at_a_time();
     for (int64_t begin = 0; begin < rows.rows(); begin += step) {
-      const at::Tensor bytes = rows.bytes(tensors[i].type, begin, std::min(step, rows.rows() - begin), importances[i] ? importances[i]->data() : nullptr);
+      const at::Tensor bytes = rows.bytes(tensors[i].type, begin, std::min(step, rows.rows() - begin),
+          importances[i] ? importances[i]->data() : nullptr);
       writer.write(bytes.const_data_ptr(), bytes.nbytes());
     }
   }
@@ -181,7 +184,8 @@ ExportReport export_gguf(const Checkpoint& model, const ExportConfig& config, co
     quantized |= ggml_type_info(tensor.type).quantized;
     declared.push_back({tensor.rows.name(), tensor.type, tensor.rows.shape()});
     importances.push_back(importance_of(imatrix, tensor));
-    if (!imatrix.empty() && !importances.back() && uses_importance(tensor.type)) without.emplace_back(tensor.rows.name(), "not in the importance matrix");
+    if (!imatrix.empty() && !importances.back() && uses_importance(tensor.type)) without.emplace_back(tensor.rows.name(),
+        "not in the importance matrix");
   }
   add_grouped(without, report.notes);
   const GgufMetadata metadata = make_metadata(model, config, imatrix, file_type, quantized, report.notes);

@@ -42,7 +42,8 @@ Proof prove_hf(const fs::path& folder, const Checkpoint& model) {
     } else {
       const at::Tensor expected = weight.detach().to(at::kCPU).to(found->second.scalar_type()).to(at::kFloat).contiguous();
       const at::Tensor got = found->second.to(at::kFloat).contiguous();
-      compare_values(name, expected.const_data_ptr<float>(), got.const_data_ptr<float>(), got.numel(), got.dim() == 2 ? got.size(1) : got.numel(), 0, proof);
+      compare_values(name, expected.const_data_ptr<float>(), got.const_data_ptr<float>(), got.numel(),
+          got.dim() == 2 ? got.size(1) : got.numel(), 0, proof);
     }
     if (proof.faults.size() >= 8) return proof;
   }

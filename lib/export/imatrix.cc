@@ -76,7 +76,8 @@ Imatrix imatrix_of_binary(const fs::path& path, std::span<const uint8_t> bytes) 
     std::string name(static_cast<size_t>(length), '\0');
     take(name.data(), name.size());
     const int32_t calls = number(), count = number();
-    if (count < 1 || static_cast<size_t>(count) > (bytes.size() - at) / sizeof(float)) fail(what + ": " + name, "values inside the file", std::to_string(count));
+    if (count < 1 || static_cast<size_t>(count) > (bytes.size() - at) / sizeof(float)) fail(what + ": " + name, "values inside the file",
+        std::to_string(count));
     std::vector<float> means(static_cast<size_t>(count));
     take(means.data(), means.size() * sizeof(float));
     if (calls > 0)

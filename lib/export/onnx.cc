@@ -48,7 +48,8 @@ std::map<std::string, OnnxForm> choose_forms(const Checkpoint& model, const std:
     notes.push_back(str(count, " matrices of ", name, " codes: ONNX has no operator for this grid, their exact values are stored as fp32"));
   if (narrow) notes.push_back("rows of the embedding are no multiple of 32: it is stored as fp32");
   if (type == "int8")
-    notes.push_back("ONNX Runtime fuses DequantizeLinear and MatMul and then rounds activations to 8 bits (about 2e-3); optimization level basic computes exactly");
+    notes.push_back("ONNX Runtime fuses DequantizeLinear and MatMul and then rounds activations to 8 bits (about 2e-3); "
+                    "optimization level basic computes exactly");
   return forms;
 }
 
@@ -60,7 +61,8 @@ void prove_parameter(const OnnxFile& file, const ParameterInfo& parameter, const
   for (int64_t begin = 0; begin < rows && proof.faults.size() < kMostOnnxFaults; begin += step) {
     const int64_t count = std::min(step, rows - begin);
     const at::Tensor got = onnx_rows(file, parameter.name, parameter.shape, begin, count).contiguous(), wanted = expected(begin, count).contiguous();
-    compare_values(parameter.name, wanted.template const_data_ptr<float>(), got.template const_data_ptr<float>(), count * columns, columns, begin, proof);
+    compare_values(parameter.name, wanted.template const_data_ptr<float>(), got.template const_data_ptr<float>(), count * columns, columns,
+        begin, proof);
   }
 }
 
@@ -109,7 +111,8 @@ Proof prove_onnx(const fs::path& path, const Checkpoint& model) {
     }
   }
   for (const auto& [name, initializer] : file.initializers())
-    if ((name.starts_with("model.") || name.starts_with("lm_head.")) && !name.ends_with("_scale") && !known.count(name) && proof.faults.size() < kMostOnnxFaults)
+    if ((name.starts_with("model.") || name.starts_with("lm_head.")) && !name.ends_with("_scale") && !known.count(name) &&
+        proof.faults.size() < kMostOnnxFaults)
       proof.faults.push_back({"initializer " + name, "no such tensor in this model", "one", ""});
   return proof;
 }

@@ -63,7 +63,8 @@ class OnnxDecoder {
     const std::string past = ops_.op("lengths", "Sub", {total, fresh});
     const std::string query = ops_.op("mask", "Range", {past, total, ops_.scalar(1)});
     const std::string key = ops_.op("mask", "Range", {ops_.scalar(0), total, ops_.scalar(1)});
-    distance_ = ops_.op("mask", "Sub", {ops_.op("mask", "Unsqueeze", {query, ops_.whole({1})}), ops_.op("mask", "Unsqueeze", {key, ops_.whole({0})})});
+    const std::string down = ops_.op("mask", "Unsqueeze", {query, ops_.whole({1})}), across = ops_.op("mask", "Unsqueeze", {key, ops_.whole({0})});
+    distance_ = ops_.op("mask", "Sub", {down, across});
     const std::string causal = ops_.op("mask", "GreaterOrEqual", {distance_, ops_.scalar(0)});
     const std::string real = ops_.op("mask", "Cast", {"attention_mask"}, {{"to", int64_t{9}}});
     visible_ = ops_.op("mask", "And", {causal, ops_.op("mask", "Unsqueeze", {real, ops_.whole({1, 2})})});
@@ -174,7 +175,8 @@ class OnnxDecoder {
 
   std::string layer(int64_t index, const std::string& x) {
     const std::string scope = "layers." + std::to_string(index);
-    const auto norm = [&](const std::string& y, const char* name) { return ops_.norm(scope + "/" + name, y, layer_name(index, std::string(name) + ".weight")); };
+    const auto norm = [&](const std::string& y, const char* name) { return ops_.norm(scope + "/" + name, y, layer_name(index,
+        std::string(name) + ".weight")); };
     std::string added = attention(index, norm(x, "input_layernorm"));
     if (spec_.post_norms) added = norm(added, "post_attention_layernorm");
     const std::string middle = ops_.op(scope, "Add", {x, added});

@@ -98,14 +98,16 @@ std::string OnnxOps::embedding(const std::string& scope, const std::string& ids,
     case OnnxForm::int8: {
       // Columns of the (D, V) matrix: (D, B, T) -> (B, T, D), each times its own scale.
       const std::string columns = op(scope, "Gather", {name, ids}, {{"axis", int64_t{1}}});
-      const std::string turned = op(scope, "Cast", {op(scope, "Transpose", {columns}, {{"perm", std::vector<int64_t>{1, 2, 0}}})}, {{"to", int64_t{1}}});
+      const std::string turned = op(scope, "Cast", {op(scope, "Transpose", {columns}, {{"perm", std::vector<int64_t>{1, 2, 0}}})}, {{"to",
+          int64_t{1}}});
       const std::string scales = op(scope, "Gather", {name + "_scale", ids}, {{"axis", int64_t{0}}});
       return op(scope, "Mul", {turned, op(scope, "Unsqueeze", {scales, whole({-1})})});
     }
     default: {
       const std::string flat = reshape(scope, name, {w.rows(), -1});
       return op(scope, "GatherBlockQuantized", {flat, ids, name + "_scale"},
-                {{"gather_axis", int64_t{0}}, {"quantize_axis", int64_t{1}}, {"block_size", int64_t{32}}, {"bits", int64_t{w.form() == OnnxForm::nbits4 ? 4 : 8}}}, kContrib);
+                {{"gather_axis", int64_t{0}}, {"quantize_axis", int64_t{1}}, {"block_size", int64_t{32}}, {"bits",
+                    int64_t{w.form() == OnnxForm::nbits4 ? 4 : 8}}}, kContrib);
     }
   }
 }

@@ -10,7 +10,8 @@ namespace attar {
 /// Writes one node at a time and gives its output's name; constants are shared by value.
 class OnnxOps {
  public:
-  OnnxOps(OnnxWriter& writer, const Checkpoint& model, const std::map<std::string, OnnxForm>& forms) : writer_(&writer), model_(&model), forms_(&forms) {}
+  OnnxOps(OnnxWriter& writer, const Checkpoint& model, const std::map<std::string, OnnxForm>& forms)
+      : writer_(&writer), model_(&model), forms_(&forms) {}
   using Attributes = std::vector<std::pair<std::string, OnnxAttribute>>;
 
   /// One node with one output, named `scope` + "/" + op + a number.
@@ -22,7 +23,9 @@ class OnnxOps {
   std::string numbers(const std::string& name, const std::vector<float>& values);
   /// A one-dimensional parameter as float32, under its own name.
   std::string vector(const std::string& name);
-  std::string reshape(const std::string& scope, const std::string& x, const std::vector<int64_t>& shape) { return op(scope, "Reshape", {x, whole(shape)}); }
+  std::string reshape(const std::string& scope, const std::string& x, const std::vector<int64_t>& shape) {
+    return op(scope, "Reshape", {x, whole(shape)});
+  }
 
   /// x (.., in) -> (.., out) by the parameter `name`, with the bias beside it if the model has one.
   std::string linear(const std::string& scope, const std::string& x, const std::string& name);

@@ -13,7 +13,8 @@ constexpr int64_t kRowsBlock = 32;
 
 const OnnxInitializer& proven_initializer(const OnnxFile& file, const std::string& name) {
   const auto found = file.initializers().find(name);
-  if (found == file.initializers().end()) fail("ONNX initializer " + name, "to be in the file", "nothing", "only ONNX files written by attar are read back");
+  if (found == file.initializers().end()) fail("ONNX initializer " + name, "to be in the file", "nothing",
+      "only ONNX files written by attar are read back");
   return found->second;
 }
 

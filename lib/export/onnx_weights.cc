@@ -112,7 +112,8 @@ at::Tensor blocks_of_32(const Checkpoint& model, const std::string& name, GgmlTy
   const auto code = model.codes.find(name);
   if (code != model.codes.end() && code->second.type == type) return code->second.blocks.narrow(0, begin, count).to(at::kCPU).contiguous();
   at::Tensor values = float_rows(model, name, begin, count);
-  if (!within(values, std::numeric_limits<float>::max())) refuse_value(name, values, begin, ggml_type_info(type).name, std::numeric_limits<float>::max());
+  if (!within(values, std::numeric_limits<float>::max())) refuse_value(name, values, begin, ggml_type_info(type).name,
+      std::numeric_limits<float>::max());
   const int64_t columns = values.size(1), filled = blocks_in(columns) * kBlock;
   if (filled > columns) values = at::constant_pad_nd(values, {0, filled - columns}).contiguous();
   at::Tensor blocks = at::empty({count, ggml_row_bytes(type, filled)}, at::kByte);
@@ -154,7 +155,8 @@ void OnnxMatrix::declare(OnnxWriter& writer) const {
       });
     });
   } else if (form_ == OnnxForm::int8) {
-    writer.initializer(name, OnnxType::i8, {columns, rows}, static_cast<uint64_t>(rows * columns), [&model, name, rows, columns](const ByteSink& sink) {
+    writer.initializer(name, OnnxType::i8, {columns, rows}, static_cast<uint64_t>(rows * columns), [&model, name, rows,
+        columns](const ByteSink& sink) {
       const at::Tensor scales = row_scales(model, name);
       at::Tensor whole = at::empty({columns, rows}, at::kChar);
       for_pieces(rows, columns, [&](int64_t begin, int64_t count) {

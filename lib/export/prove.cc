@@ -85,7 +85,8 @@ Imatrix imatrix_of(const GgufFile& file) {
 
 }  // namespace
 
-void compare_values(const std::string& tensor, const float* expected, const float* got, int64_t count, int64_t columns, int64_t first_row, Proof& proof) {
+void compare_values(const std::string& tensor, const float* expected, const float* got, int64_t count, int64_t columns, int64_t first_row,
+    Proof& proof) {
   for (int64_t i = 0; i < count; ++i) {
     if (expected[i] == got[i] || (std::isnan(expected[i]) && std::isnan(got[i]))) continue;
     char wanted[32], found[32];
@@ -107,12 +108,14 @@ Proof prove_gguf(const fs::path& path, const Checkpoint& model, const Imatrix& i
     const GgufTensor* tensor = file.find(mapping.gguf);
     const GgufRows rows(model, mapping);
     if (!tensor || tensor->shape != rows.shape()) {
-      proof.faults.push_back({"tensor " + mapping.gguf, "shape " + shape_text(rows.shape()), tensor ? shape_text(tensor->shape) : "no such tensor", ""});
+      proof.faults.push_back({"tensor " + mapping.gguf, "shape " + shape_text(rows.shape()),
+          tensor ? shape_text(tensor->shape) : "no such tensor", ""});
       continue;
     }
     const auto found = imatrix.means.find(mapping.gguf);
     const std::vector<float>* importance =
-        found != imatrix.means.end() && static_cast<int64_t>(found->second.size()) == rows.columns() && uses_importance(tensor->type) ? &found->second : nullptr;
+        found != imatrix.means.end() && static_cast<int64_t>(found->second.size()) == rows.columns() &&
+            uses_importance(tensor->type) ? &found->second : nullptr;
     const uint8_t* from = file.bytes(*tensor).data();
     for (const std::string& source : mapping.sources) {
       prove_part(model, source, mapping, *tensor, from, importance, proof);

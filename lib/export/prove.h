@@ -22,6 +22,7 @@ Proof prove_hf(const fs::path& folder, const Checkpoint& model);
 void demand_proven(const Proof& proof, const fs::path& written);
 
 /// Adds a fault unless `got` and `expected` (float32, equal counts) hold the same numbers; NaN equals NaN, 0 equals -0. `columns`: for the index.
-void compare_values(const std::string& tensor, const float* expected, const float* got, int64_t count, int64_t columns, int64_t first_row, Proof& proof);
+void compare_values(const std::string& tensor, const float* expected, const float* got, int64_t count, int64_t columns, int64_t first_row,
+    Proof& proof);
 
 }  // namespace attar

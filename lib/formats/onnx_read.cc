@@ -14,7 +14,8 @@ using protozero::pbf_wire_type;
 /// A field with the wire type it must have; any other form of it is refused, so that nothing is read as what it is not.
 bool field_is(protozero::pbf_reader& reader, uint32_t field, pbf_wire_type type, const std::string& where) {
   if (reader.tag() != field) return false;
-  if (reader.wire_type() != type) fail(where, str("field ", field, " of wire type ", static_cast<uint32_t>(type)), str(static_cast<uint32_t>(reader.wire_type())));
+  if (reader.wire_type() != type) fail(where, str("field ", field, " of wire type ", static_cast<uint32_t>(type)),
+      str(static_cast<uint32_t>(reader.wire_type())));
   return true;
 }
 
@@ -132,7 +133,8 @@ uint64_t external_number(const OnnxRawTensor& tensor, const char* key, uint64_t 
   if (found == tensor.external.end()) return fallback;
   uint64_t value = 0;
   const char* end = found->second.data() + found->second.size();
-  if (std::from_chars(found->second.data(), end, value).ptr != end || found->second.empty()) fail(where + ": " + key, "a decimal number", shown(found->second));
+  if (std::from_chars(found->second.data(), end, value).ptr != end || found->second.empty()) fail(where + ": " + key, "a decimal number",
+      shown(found->second));
   return value;
 }
 
@@ -156,7 +158,8 @@ OnnxFile::OnnxFile(const fs::path& model) : model_(model) {
       const std::span<const uint8_t> all = mapped->second.bytes();
       const uint64_t offset = external_number(tensor, "offset", 0, where), length = external_number(tensor, "length", *size, where);
       if (offset > all.size() || length > all.size() - offset)
-        fail(where, str("bytes ", offset, " to ", offset, " + ", length, " of ", location), str("a file of ", all.size(), " bytes"), "the file is cut short or damaged");
+        fail(where, str("bytes ", offset, " to ", offset, " + ", length, " of ", location), str("a file of ", all.size(), " bytes"),
+            "the file is cut short or damaged");
       bytes = all.subspan(offset, length);
     } else if (tensor.raw) {
       bytes = *tensor.raw;

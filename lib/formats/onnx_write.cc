@@ -100,7 +100,8 @@ struct OnnxWriter::State {
         return out;
       }
       protozero::pbf_writer writer(out);
-      for (const auto& [key, value] : {std::pair<std::string, std::string>("location", location), {"offset", std::to_string(offset)}, {"length", std::to_string(size)}}) {
+      for (const auto& [key, value] : {std::pair<std::string, std::string>("location", location), {"offset", std::to_string(offset)}, {"length",
+          std::to_string(size)}}) {
         std::string entry;
         protozero::pbf_writer inner(entry);
         inner.add_string(onnx_field::kEntryKey, key);

@@ -21,7 +21,8 @@ void write_small_onnx(const fs::path& folder, int64_t rows, uint64_t inline_limi
   const float b[4] = {1, 2, 3, 4};
   writer.constant("b", OnnxType::f32, {4}, b, sizeof b);
   writer.node("MatMul", {"x", "w"}, {"product"});
-  writer.node("Gather", {"b", "b"}, {"unused"}, {{"axis", int64_t{-1}}, {"alpha", 0.25f}, {"mode", std::string("a")}, {"list", std::vector<int64_t>{3, -4}}, {"reals", std::vector<float>{1.5f}}},
+  writer.node("Gather", {"b", "b"}, {"unused"}, {{"axis", int64_t{-1}}, {"alpha", 0.25f}, {"mode", std::string("a")}, {"list",
+      std::vector<int64_t>{3, -4}}, {"reals", std::vector<float>{1.5f}}},
               "com.microsoft");
   writer.node("Add", {"product", "b"}, {"y"});
   writer.output("y", OnnxType::f32, {{"batch_size"}, {"", 4}});

@@ -8,7 +8,8 @@ import test_model
 from test_model import LONGROPE, attar, greedy_ids, make, needs_attar, ours, sequences, stories, theirs  # noqa: F401 (fixtures)
 
 # What GGUF can say of the variants of test_model.
-GGUF = ["llama", "llama_tied_biased", "llama_one_kv_head", "llama_head_dim", "llama_linear", "llama_llama3", "llama_yarn", "mistral", "qwen2", "qwen3",
+GGUF = ["llama", "llama_tied_biased", "llama_one_kv_head", "llama_head_dim", "llama_linear", "llama_llama3", "llama_yarn", "mistral", "qwen2",
+    "qwen3",
         "gemma", "gemma2", "gemma3", "phi3", "phi3_longrope", "phi3_partial_tied"]
 ONNX = GGUF + ["mistral_window", "qwen2_window"]
 # What llama.cpp infers instead of reading must be so: the scores' scale by the head's size; longrope's factors by a context of 256 at least.
@@ -158,7 +159,8 @@ def test_gguf_in_llama_cpp(name, tmp_path, monkeypatch):
     assert kl(of_values, in_llama(tmp_path / "q8_0.gguf", rows, context)) < 2e-2
 
 
-@pytest.mark.parametrize("name,words", [("gemma2", "attention scale"), ("gemma3", "attention scale"), ("qwen2_window", None), ("mistral_window", None)])
+@pytest.mark.parametrize("name,words", [("gemma2", "attention scale"), ("gemma3", "attention scale"), ("qwen2_window", None), ("mistral_window",
+    None)])
 def test_what_gguf_cannot_say(name, words, tmp_path):
     """Refused in a line, or the context is capped at the window and the user told."""
     import gguf
@@ -191,6 +193,31 @@ def test_gguf_types_dequantize_to_our_values(kind, tmp_path):
     assert quantized > 10
     rows = sequences(96, [50], 4)
     assert kl(ours(tmp_path / "m.gguf", rows, tmp_path), in_llama(tmp_path / "copy.gguf", rows)) < 1e-5
+
+
+@pytest.mark.parametrize("preset,number", [("q4_0", 2), ("q8_0", 7), ("q4_k_m", 15), ("q3_k_s", 11), ("q6_k", 18)])
+def test_gguf_equals_llama_quantize(preset, number, tmp_path, monkeypatch):
+    """Every tensor's type and bytes are those that llama-quantize gives for the same name, and so is general.file_type."""
+    import gguf
+    import llama_cpp
+    wide = dict(hidden_size=256, intermediate_size=768, num_hidden_layers=4, num_attention_heads=4)
+    monkeypatch.setitem(test_model.VARIANTS, "llama", ("llama", wide))
+    make("llama", tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "f32.gguf", "gguf", "--type", "f32")
+    export(tmp_path / "model", tmp_path / "ours.gguf", "gguf", "--type", preset)
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = number
+    params.nthread = 2
+    source, target = str(tmp_path / "f32.gguf").encode(), str(tmp_path / "theirs.gguf").encode()
+    assert llama_cpp.llama_model_quantize(source, target, ctypes.byref(params)) == 0
+    ours_file, theirs_file = gguf.GGUFReader(tmp_path / "ours.gguf"), gguf.GGUFReader(tmp_path / "theirs.gguf")
+    left, right = {t.name: t for t in ours_file.tensors}, {t.name: t for t in theirs_file.tensors}
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert tensor.tensor_type == right[name].tensor_type, name
+        assert np.asarray(tensor.data).tobytes() == np.asarray(right[name].data).tobytes(), name
+    for key in ("general.file_type", "general.quantization_version"):
+        assert ours_file.fields[key].contents() == theirs_file.fields[key].contents(), key
 
 
 @pytest.mark.parametrize("scheme", ["q8_0", "q4_0"])
