@@ -112,7 +112,7 @@ def test_huggingface_tokenizers(name, tmp_path):
     else:
         path = folder / "tokenizer.json"
         theirs = tokenizers.Tokenizer.from_file(str(path))
-    agree(TEXTS, attar_ids(path, TEXTS, tmp_path, "--specials"), [theirs.encode(text, add_special_tokens=False).ids for text in TEXTS])
+    agree(TEXTS, attar_ids(path, TEXTS, tmp_path, "--specials"), [theirs.encode(text).ids for text in TEXTS])
     theirs.encode_special_tokens = True
     agree(TEXTS, attar_ids(path, TEXTS, tmp_path), [theirs.encode(text, add_special_tokens=False).ids for text in TEXTS])
 
@@ -136,7 +136,7 @@ def test_published_pre_tokenizers(rule, tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(base))
     theirs = tokenizers.Tokenizer.from_file(str(path))
-    agree(TEXTS, attar_ids(path, TEXTS, tmp_path, "--specials"), [theirs.encode(text, add_special_tokens=False).ids for text in TEXTS])
+    agree(TEXTS, attar_ids(path, TEXTS, tmp_path, "--specials"), [theirs.encode(text).ids for text in TEXTS])
 
 
 @pytest.mark.parametrize("name", ["ggml-vocab-gpt-2", "ggml-vocab-llama-spm", "ggml-vocab-phi-3"])
@@ -146,7 +146,7 @@ def test_llama_cpp_vocabularies(name, specials, tmp_path):
     path = TOKENIZERS / "vocab-tests" / f"{name}.gguf"
     theirs = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
     ours = attar_ids(path, TEXTS, tmp_path, *(["--specials"] if specials else []))
-    agree(TEXTS, ours, [theirs.tokenize(text.encode(), add_bos=False, special=specials) for text in TEXTS])
+    agree(TEXTS, ours, [theirs.tokenize(text.encode(), add_bos=specials, special=specials) for text in TEXTS])
 
 
 def test_million_characters_without_a_space(tmp_path):
@@ -196,7 +196,7 @@ def test_trained_tokenizer_in_other_software(kind, tmp_path):
         loaded = transformers.AutoTokenizer.from_pretrained(str(folder))
         assert (loaded.unk_token_id, loaded.bos_token_id, loaded.eos_token_id) == (0, 1, 2)
         specials = attar_ids(folder, TEXTS, tmp_path, "--specials")
-        agree(TEXTS, specials, [loaded(text, add_special_tokens=False).input_ids for text in TEXTS])
+        agree(TEXTS, specials, [loaded(text).input_ids for text in TEXTS])
         assert loaded("hello").input_ids[0] == 1
     else:
         # Ties between segmentations of equal score are broken differently by versions of the library; the pieces spell the same text.

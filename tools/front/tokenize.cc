@@ -41,7 +41,7 @@ int tool_tokenize(const Words& words) {
   const bool specials = words.has("specials");
   const auto encode = [&](std::string_view part) {
     std::vector<int32_t> ids = tokenizer->encode(part, specials);
-    if (specials && tokenizer->add_bos() && tokenizer->bos() && (ids.empty() || ids[0] != *tokenizer->bos())) ids.insert(ids.begin(), *tokenizer->bos());
+    if (specials && tokenizer->add_bos() && tokenizer->bos()) ids.insert(ids.begin(), *tokenizer->bos());
     return ids;
   };
   if (words.has("whole") && !words.has("decode")) {
