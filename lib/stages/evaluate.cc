@@ -59,7 +59,8 @@ Evaluation::Evaluation(EvaluationInputs inputs) : inputs_(std::move(inputs)) {
 std::unique_ptr<ScoredPositions> Evaluation::positions(const Checkpoint& model, std::string& source) {
   const bool own = !inputs_.text;
   if (own && !inputs_.task) return nullptr;
-  std::string text = own ? task_text(*inputs_.task, examples_) : read_file(*inputs_.text);
+  // All held-out rows, whatever number of them the task is judged on: text_tokens limits the text.
+  std::string text = own ? task_text(*inputs_.task, read_task(inputs_.task->test, *inputs_.task)) : read_file(*inputs_.text);
   source = own ? "the task's held-out rows" : inputs_.text->filename().string();
   auto ids = text_ids(text, *model.tokenizer);
   int64_t ctx = std::min(inputs_.ctx, model.spec.context);
