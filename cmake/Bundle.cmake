@@ -58,3 +58,8 @@ if(EXISTS "${ATTAR_BUILD_FOLDER}/lib/libattar_cuda.so")
   file(COPY "${ATTAR_BUILD_FOLDER}/lib/libattar_cuda.so" DESTINATION "${destination}/lib")
   attar_bundle_finish("${destination}/lib/libattar_cuda.so" "")
 endif()
+
+message(STATUS "Installing: ${destination}/share/bash-completion/completions/attar")
+file(MAKE_DIRECTORY "${destination}/share/bash-completion/completions")
+execute_process(COMMAND "${ATTAR_BUILD_FOLDER}/bin/attar" completion bash OUTPUT_FILE "${destination}/share/bash-completion/completions/attar"
+  COMMAND_ERROR_IS_FATAL ANY)
