@@ -8,15 +8,25 @@
 #include "engine_tools.h"
 #include "base/check.h"
 #include "stages/stage.h"
+#include "tokenizer/chat_template.h"
 
 namespace attar {
 
 int tool_generate(const Words& words) {
   Checkpoint model = load_model(words.get("model"), true);
   const Tokenizer& tokenizer = *model.tokenizer;
-  std::vector<int32_t> prompt = tokenizer.encode(words.get("prompt"), true);
-  const auto bos = tokenizer.bos();
-  if (bos && (prompt.empty() || (tokenizer.add_bos() && prompt.front() != *bos))) prompt.insert(prompt.begin(), *bos);
+  check(words.has("chat") || !words.has("system"), "--system", "--chat beside it", "--system alone");
+  std::vector<int32_t> prompt;
+  if (words.has("chat")) {
+    Json messages = Json::array();
+    if (words.has("system")) messages.push_back({{"role", "system"}, {"content", words.get("system")}});
+    messages.push_back({{"role", "user"}, {"content", words.get("prompt")}});
+    prompt = Chat(tokenizer).ids(messages, true);
+  } else {
+    prompt = tokenizer.encode(words.get("prompt"), true);
+    const auto bos = tokenizer.bos();
+    if (bos && (prompt.empty() || (tokenizer.add_bos() && prompt.front() != *bos))) prompt.insert(prompt.begin(), *bos);
+  }
   check(!prompt.empty(), "--prompt", "text: this tokenizer has no BOS to start from", "nothing");
   GenerateOptions options;
   options.max_tokens = words.integer("max-tokens");

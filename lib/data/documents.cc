@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "data/row_reader.h"
 #include "data/rows.h"
+#include "tokenizer/chat_template.h"
 
 namespace attar {
 
@@ -13,23 +14,31 @@ struct DocumentReader::State {
   int64_t given = 0;
   std::unique_ptr<RecordReader> records;
   std::string kind;    ///< of the open file's rows
+  const Tokenizer* tokenizer = nullptr;
+  mutable std::unique_ptr<const Chat> chat_template;   ///< made with the first chat that needs it
 
   std::string kind_of(const Json& record) const;
   bool document(const Json& record, Document& out) const;
   void chat(const Json& record, Document& out) const;
+  void chatml(const Json& messages, Document& out) const;
+  void templated(const Json& messages, Document& out) const;
   void example(const Json& record, Document& out) const;
   bool learn_all() const { return config.learn == "all"; }
 };
 
-DocumentReader::DocumentReader(const fs::path& path, const DataConfig& config, const TaskConfig* task) : state_(std::make_unique<State>()) {
-  static const std::vector<std::string> kinds = {"auto", "text", "answers", "chat"}, learns = {"answer", "all"};
+DocumentReader::DocumentReader(const fs::path& path, const DataConfig& config, const TaskConfig* task, const Tokenizer* tokenizer)
+    : state_(std::make_unique<State>()) {
+  static const std::vector<std::string> kinds = {"auto", "text", "answers", "chat"}, learns = {"answer", "all"}, chats = {"auto", "chatml"};
   if (std::find(kinds.begin(), kinds.end(), config.kind) == kinds.end())
     fail("data.kind", "auto, text, answers or chat", config.kind, nearest_hint(config.kind, kinds));
   if (std::find(learns.begin(), learns.end(), config.learn) == learns.end())
     fail("data.learn", "answer or all", config.learn, nearest_hint(config.learn, learns));
+  if (std::find(chats.begin(), chats.end(), config.chat) == chats.end())
+    fail("data.chat", "auto or chatml", config.chat, nearest_hint(config.chat, chats));
   check(config.limit >= 0, "data.limit", "0 (all) or more", str(config.limit));
   state_->files = data_files(path);
   state_->config = config;
+  if (tokenizer && config.chat == "auto" && !tokenizer->chat_template().empty()) state_->tokenizer = tokenizer;
   if (task && config.kind == "auto") state_->task = *task;
 }
 
@@ -117,7 +126,6 @@ void DocumentReader::State::example(const Json& record, Document& out) const {
   out.pieces.push_back({std::move(answer), true});
 }
 
-/// ChatML: "<|im_start|>role\n", content, "<|im_end|>\n" for each message; the assistant's content and its end marker are learned.
 void DocumentReader::State::chat(const Json& record, Document& out) const {
   const auto messages = record.find(config.messages);
   const std::string where = records->place() + ": field '" + config.messages + "'";
@@ -129,18 +137,40 @@ void DocumentReader::State::chat(const Json& record, Document& out) const {
     const bool right = message.is_object() && message.contains("role") && message["role"].is_string() && message.contains("content") &&
                        message["content"].is_string();
     if (!right) fail(where, "messages {role, content}, both text", to_line(message).substr(0, 60));
-    const std::string role = message["role"].get<std::string>();
+    any = any || message["role"] == "assistant";
+  }
+  if (!any) fail(where, "at least one turn of role 'assistant'", "none", "there is nothing to learn in it");
+  if (tokenizer) templated(*messages, out);
+  else chatml(*messages, out);
+}
+
+/// ChatML: "<|im_start|>role\n", content, "<|im_end|>\n" for each message; the assistant's content and its end marker are learned.
+void DocumentReader::State::chatml(const Json& messages, Document& out) const {
+  bool any = false;
+  for (const Json& message : messages) {
+    const std::string role = message["role"].get<std::string>(), content = message["content"].get<std::string>();
     const bool assistant = role == "assistant";
     out.pieces.push_back({"<|im_start|>", learn_all(), true});
     out.pieces.push_back({role + "\n", learn_all()});
     if (assistant && !any) out.prompt_pieces = out.pieces.size();
     any = any || assistant;
-    const std::string content = message["content"].get<std::string>();
     if (!content.empty()) out.pieces.push_back({content, learn_all() || assistant});
     out.pieces.push_back({"<|im_end|>", learn_all() || assistant, true});
     out.pieces.push_back({"\n", learn_all()});
   }
-  if (!any) fail(where, "at least one turn of role 'assistant'", "none", "there is nothing to learn in it");
+}
+
+void DocumentReader::State::templated(const Json& messages, Document& out) const {
+  if (!chat_template) chat_template = std::make_unique<const Chat>(*tokenizer);
+  try {
+    out.joined = true;
+    for (ChatPiece& piece : chat_template->pieces(messages, learn_all())) out.pieces.push_back({std::move(piece.text), piece.learn, true, piece.apart});
+  } catch (const Error& error) {
+    Fault fault = error.faults().front();
+    fault.what = records->place() + ": " + fault.what;
+    throw Error(std::move(fault));
+  }
+  while (out.prompt_pieces < out.pieces.size() && !out.pieces[out.prompt_pieces].learn) ++out.prompt_pieces;
 }
 
 }  // namespace attar

@@ -33,16 +33,19 @@ struct Document {
     std::string text;
     bool learn;
     bool special = false;  ///< special tokens' text inside stands for the tokens (chat markers)
+    bool apart = false;    ///< Document::joined: encoded without what stands before it
   };
   std::vector<Piece> pieces;
   bool whole = false;        ///< an example: packing never cuts it (it moves to another row)
   size_t prompt_pieces = 0;  ///< whole: the first so many pieces may be shortened from their start
+  bool joined = false;       ///< a chat template's text: pieces are parts of one text, which says itself how it begins and ends
 };
 
 /// Reads documents of a file or folder by DataConfig (text, prompt/answer, chat) or by a task's template; Error names file, line, field.
+/// Chats are rendered by the tokenizer's chat template; without a tokenizer, or where it has none, or with data.chat chatml, as ChatML.
 class DocumentReader {
  public:
-  DocumentReader(const fs::path& path, const DataConfig& config, const TaskConfig* task = nullptr);
+  DocumentReader(const fs::path& path, const DataConfig& config, const TaskConfig* task = nullptr, const Tokenizer* tokenizer = nullptr);
   ~DocumentReader();
   bool next(Document& document);
   const std::vector<fs::path>& files() const;

@@ -28,6 +28,43 @@ std::string task_path(const std::string& written, const fs::path& base) {
 void check_label(const TaskConfig& task, const std::string& label, const std::string& place) {
   fail(place + ": label '" + label + "'", "a label of task " + task.name, "one that it does not have", nearest_hint(label, task.labels));
 }
+
+/// How many ids each of the pieces [begin, end) gives when they are encoded as one text: what a runtime does with a rendered conversation.
+/// Where a token would reach over a piece's end, each piece is encoded alone.
+std::vector<std::vector<int32_t>> encode_joined(const Document& document, size_t begin, size_t end, const Tokenizer& tokenizer) {
+  std::string text;
+  for (size_t i = begin; i < end; ++i) text += document.pieces[i].text;
+  const std::vector<int32_t> all = tokenizer.encode(text, true);
+  std::vector<std::vector<int32_t>> out;
+  text.clear();
+  size_t at = 0;
+  for (size_t i = begin; i < end; ++i) {
+    text += document.pieces[i].text;
+    const std::vector<int32_t> part = i + 1 == end ? all : tokenizer.encode(text, true);
+    if (part.size() < at || part.size() > all.size() || !std::equal(part.begin(), part.end(), all.begin())) {
+      out.clear();
+      for (size_t j = begin; j < end; ++j) out.push_back(tokenizer.encode(document.pieces[j].text, true));
+      return out;
+    }
+    out.emplace_back(part.begin() + static_cast<int64_t>(at), part.end());
+    at = part.size();
+  }
+  return out;
+}
+
+std::vector<std::vector<int32_t>> encode_pieces(const Document& document, const Tokenizer& tokenizer) {
+  std::vector<std::vector<int32_t>> out;
+  for (size_t begin = 0; begin < document.pieces.size();) {
+    size_t end = begin + 1;
+    while (document.joined && end < document.pieces.size() && !document.pieces[end].apart) ++end;
+    if (document.joined)
+      for (auto& ids : encode_joined(document, begin, end, tokenizer)) out.push_back(std::move(ids));
+    else
+      out.push_back(tokenizer.encode(document.pieces[begin].text, document.pieces[begin].special));
+    begin = end;
+  }
+  return out;
+}
 }  // namespace
 
 TaskConfig load_task(const fs::path& file) {
@@ -90,19 +127,19 @@ RenderedDocument render_document(const Document& document, const Tokenizer& toke
     out.ids.push_back(id);
     out.learn.push_back(learn);
   };
-  if (tokenizer.add_bos() && tokenizer.bos()) {
-    put(*tokenizer.bos(), false);
-    out.bos = 1;
-  }
-  out.prompt = out.bos;
+  const std::vector<std::vector<int32_t>> pieces = encode_pieces(document, tokenizer);
+  // A chat template may write BOS itself: there is one.
+  const bool written = document.joined && tokenizer.bos() && !pieces.empty() && !pieces[0].empty() && pieces[0][0] == *tokenizer.bos();
+  if (tokenizer.add_bos() && tokenizer.bos() && !written) put(*tokenizer.bos(), false);
+  out.bos = written || !out.ids.empty();
+  out.prompt = static_cast<int64_t>(out.ids.size());
   for (size_t i = 0; i < document.pieces.size(); ++i) {
-    const auto& piece = document.pieces[i];
-    for (const int32_t id : tokenizer.encode(piece.text, piece.special)) put(id, piece.learn);
+    for (const int32_t id : pieces[i]) put(id, document.pieces[i].learn);
     if (i < document.prompt_pieces) out.prompt = static_cast<int64_t>(out.ids.size());
   }
   for (int64_t i = 0; i < out.prompt; ++i)
     if (out.learn[static_cast<size_t>(i)]) out.learn[static_cast<size_t>(i)] = kLearnPrompt;
-  if (tokenizer.eos()) put(*tokenizer.eos(), true);
+  if (tokenizer.eos() && !document.joined) put(*tokenizer.eos(), true);
   return out;
 }
 

@@ -35,7 +35,8 @@ struct RenderedDocument {
   int64_t prompt = 0;          ///< ids that Document::prompt_pieces gave, BOS included
   int64_t bos = 0;             ///< 1 if the first id is BOS
 };
-/// BOS (if the tokenizer adds one), each piece encoded alone, EOS (learned, if there is one).
+/// BOS (if the tokenizer adds one), each piece encoded alone, EOS (learned, if there is one). Document::joined: encoded as one text, BOS once,
+/// no EOS but the text's own.
 RenderedDocument render_document(const Document& document, const Tokenizer& tokenizer);
 /// The two halves of an example as render_document writes them: BOS and prompt; answer and EOS.
 std::vector<int32_t> prompt_ids(const std::string& prompt, const Tokenizer& tokenizer);

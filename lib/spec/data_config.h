@@ -9,7 +9,7 @@ struct DataConfig {
   std::string path;                     ///< file or folder; empty: the task's
   std::string kind = "auto";
   std::string text = "text", prompt = "prompt", answer = "answer", messages = "messages";
-  std::string learn = "answer";
+  std::string learn = "answer", chat = "auto";
   int64_t seq = 256;
   bool pack = true;
   int64_t limit = 0;
@@ -21,6 +21,7 @@ struct DataConfig {
     field("answer", answer, "field that holds the answer; only it is learned");
     field("messages", messages, "field that holds a chat; only the assistant's turns are learned");
     field("learn", learn, "answer: loss on the answer's tokens only; all: on the prompt's too");
+    field("chat", chat, "auto: chats in the tokenizer's chat template, ChatML where it has none; chatml: ChatML");
     field("seq", seq, "T, longest row in tokens");
     field("pack", pack, "fill rows with several documents (attention stays inside each); false: one example a row");
     field("limit", limit, "use only the first so many documents or examples; 0: all");

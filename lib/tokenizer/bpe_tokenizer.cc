@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "tokenizer/pre_rules.h"
 #include "tokenizer/spm_bpe.h"
+#include "tokenizer/unigram_words.h"
 
 namespace attar {
 namespace {
@@ -30,16 +31,19 @@ class BpeTokenizer final : public Tokenizer {
     raw_ = AddedMatcher(std::move(raw));
     normal_ = AddedMatcher(std::move(normal));
     model_ = BpeModel(parts_.vocabulary, parts_.merges, parts_.options, false, name);
+    if (parts_.unigram) unigram_ = std::make_unique<const UnigramWords>(parts_.vocabulary, *parts_.unigram, name);
     special_.resize(parts_.vocabulary.size());
     for (const AddedToken& token : parts_.added) special_[token.id] = token.special;
     bos_ = id_in_config("bos_token");
     if (!bos_) bos_ = parts_.first;
     eos_ = id_in_config("eos_token");
+    if (!eos_) eos_ = parts_.last;
     if (!eos_ && parts_.added.size() == 1) eos_ = parts_.added[0].id;
     if (!bos_ && parts_.added.size() == 1) bos_ = parts_.added[0].id;
     pad_ = id_in_config("pad_token");
     const Json& config = parts_.config;
     const bool said = config.contains("add_bos_token") && config.at("add_bos_token").is_boolean();
+    add_eos_ = eos_ && parts_.last == eos_;
     add_bos_ = bos_ && (said ? config.at("add_bos_token").get<bool>() : parts_.first == bos_);
   }
 
@@ -54,16 +58,19 @@ class BpeTokenizer final : public Tokenizer {
     std::vector<std::string_view> words;
     const auto encode_text = [&](std::string_view text, bool at_start) {
       parts_.pre_tokenizer.split(text, at_start, storage, words);
-      for (const std::string_view word : words) model_.encode(word, out);
+      for (const std::string_view word : words)
+        if (unigram_) unigram_->encode(word, out);
+        else model_.encode(word, out);
     };
     raw_.split(given, specials, [&](std::string_view part, const AddedToken* token) {
       if (token) {
         out.push_back(token->id);
         return;
       }
-      const bool at_start = part.data() == given.data();
+      bool at_start = part.data() == given.data(), cut_front = false;
       if (parts_.normalizer.empty()) return encode_text(part, at_start);
-      normalized = parts_.normalizer.apply(part);
+      normalized = parts_.normalizer.apply(part, &cut_front);
+      at_start = at_start && !cut_front;
       if (normal_.empty()) return encode_text(normalized, at_start);
       normal_.split(normalized, specials, [&](std::string_view text, const AddedToken* found) {
         if (found) out.push_back(found->id);
@@ -95,22 +102,35 @@ class BpeTokenizer final : public Tokenizer {
   std::optional<int32_t> eos() const override { return eos_; }
   std::optional<int32_t> pad() const override { return pad_; }
   bool add_bos() const override { return add_bos_; }
+  bool add_eos() const override { return add_eos_; }
   std::vector<TokenizerFile> files() const override { return parts_.files; }
-  std::string kind() const override { return parts_.options.byte_level ? "byte-level bpe" : "sentencepiece-style bpe"; }
+  std::string kind() const override { return parts_.unigram ? "unigram" : parts_.options.byte_level ? "byte-level bpe" : "sentencepiece-style bpe"; }
   std::string chat_template() const override { return parts_.chat_template; }
 
   std::string fingerprint() const override {
     std::vector<std::string> ignored;
     const auto pre = parts_.normalizer.empty() ? pre_of(parts_.pre_tokenizer, parts_.options.ignore_merges, ignored) : std::nullopt;
-    return byte_bpe_fingerprint(byte_level_vocabulary(), pre ? *pre : parts_.rules);
+    std::string rules = pre ? *pre : parts_.rules;
+    if (parts_.unigram)
+      for (const double score : parts_.unigram->scores) rules += str(' ', to_line(Json(score)));
+    return byte_bpe_fingerprint(byte_level_vocabulary(), rules);
   }
 
   void to_gguf(GgufMetadata& metadata, int64_t vocab, std::vector<std::string>& deviations) const override {
+    if (parts_.unigram)
+      fail("writing the tokenizer to GGUF", "byte-level or SentencePiece-style BPE, or a SentencePiece model", "a unigram tokenizer.json",
+           "GGUF readers normalize its text in another way; use the tokenizer.model that it was made from");
     if (parts_.options.byte_level) byte_level_to_gguf(metadata, vocab, deviations);
     else spm_to_gguf(metadata, vocab, deviations);
   }
 
  private:
+  /// The normalizer is NFC and nothing else: it leaves text alone as it is commonly written.
+  bool only_composes() const {
+    const auto& steps = parts_.normalizer.steps();
+    return !steps.empty() && std::all_of(steps.begin(), steps.end(), [](const auto& step) { return step.kind == Normalizer::Step::Kind::nfc; });
+  }
+
   std::optional<int32_t> id_in_config(const char* key) const {
     const std::string text = special_text(parts_.config, key);
     return text.empty() ? std::nullopt : id_of(text);
@@ -129,8 +149,9 @@ class BpeTokenizer final : public Tokenizer {
     out.eos = eos_;
     out.pad = pad_;
     out.add_bos = add_bos_;
-    out.add_eos = false;
+    out.add_eos = add_eos_;
     out.chat_template = parts_.chat_template;
+    out.chat_templates = parts_.chat_templates;
   }
 
   GgufVocabulary byte_level_vocabulary() const {
@@ -166,7 +187,7 @@ class BpeTokenizer final : public Tokenizer {
       fail("writing the tokenizer to GGUF", "a pre-tokenizer that GGUF readers know", parts_.rules.substr(0, 300),
            "a file with the wrong one would load and talk nonsense");
     out.pre = *pre;
-    if (!parts_.normalizer.empty()) deviations.push_back("normalizer: GGUF readers take text as it is");
+    if (!parts_.normalizer.empty()) deviations.push_back(only_composes() ? kUncomposedDeviation : "normalizer: GGUF readers take text as it is");
     added_deviations(deviations);
     write_gguf_vocabulary(out, vocab, metadata);
   }
@@ -199,7 +220,12 @@ class BpeTokenizer final : public Tokenizer {
     if (!parts_.pre_tokenizer.steps().empty() && *out.add_space_prefix)
       deviations.push_back("Metaspace: GGUF readers put a space before texts that begin with one, too");
     if (!parts_.options.byte_fallback) fail("writing the tokenizer to GGUF", "byte fallback with all 256 byte tokens", "a vocabulary without");
-    for (int byte = 0; byte < 256; ++byte) out.types[model_.find(byte_piece(static_cast<uint8_t>(byte)))] = GgufVocabulary::kByte;
+    for (int byte = 0; byte < 256; ++byte) {
+      const std::string piece = byte_piece(static_cast<uint8_t>(byte));
+      const int32_t id = model_.find(piece);
+      if (id < 0) fail("writing the tokenizer to GGUF", "byte fallback with all 256 byte tokens", "a vocabulary without " + piece);
+      out.types[id] = GgufVocabulary::kByte;
+    }
     // A reader joins by the product's score: the order of the merge rules as descending numbers.
     const std::vector<int32_t> ranks = model_.ranks();
     out.scores.assign(out.tokens.size(), -1000.0f);
@@ -224,7 +250,8 @@ class BpeTokenizer final : public Tokenizer {
   BpeModel model_;
   std::vector<bool> special_;
   std::optional<int32_t> bos_, eos_, pad_;
-  bool add_bos_ = false;
+  bool add_bos_ = false, add_eos_ = false;
+  std::unique_ptr<const UnigramWords> unigram_;
 };
 
 }  // namespace

@@ -15,19 +15,28 @@
 
 namespace attar {
 
-/// What a tokenizer.json with a BPE model says, taken apart.
+/// A tokenizer.json's unigram model.
+struct UnigramPart {
+  std::vector<double> scores;  ///< one for each token of the model's own vocabulary
+  int32_t unk = -1;
+  bool byte_fallback = false;
+};
+
+/// What a tokenizer.json says, taken apart: a BPE model, or a unigram one.
 struct BpeParts {
   std::vector<std::string> vocabulary;  ///< by id, added tokens included, "" where an id is free
   std::vector<std::pair<std::string, std::string>> merges;
   BpeModel::Options options;
+  std::optional<UnigramPart> unigram;
   std::vector<AddedToken> added;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
   TokenDecoder decoder;
   std::string rules;                    ///< normalizer and pre-tokenizer as JSON text: part of the fingerprint
-  std::optional<int32_t> first;         ///< what the post-processor puts before a sequence
+  std::optional<int32_t> first, last;   ///< what the post-processor puts before and behind a sequence
   Json config = Json::object();         ///< tokenizer_config.json, or special_tokens_map.json where there is none
   std::string chat_template;
+  std::vector<std::pair<std::string, std::string>> chat_templates;  ///< others: name and text
   std::vector<TokenizerFile> files;
 };
 

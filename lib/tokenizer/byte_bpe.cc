@@ -4,8 +4,10 @@
 #include "base/utf8.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/bpe_tokenizer.h"
+#include "tokenizer/chat_template.h"
 #include "tokenizer/gguf_specials.h"
 #include "tokenizer/pre_rules.h"
+#include "tokenizer/vocabulary_tokenizer.h"
 
 namespace attar {
 namespace {
@@ -21,11 +23,10 @@ std::vector<std::pair<std::string, std::string>> split_merges(const std::vector<
   return out;
 }
 
-class GgufBpeTokenizer final : public Tokenizer {
+class GgufBpeTokenizer final : public VocabularyTokenizer {
  public:
   GgufBpeTokenizer(GgufVocabulary vocabulary, const std::string& name)
-      : vocabulary_(std::move(vocabulary)), rule_(pre_rule(vocabulary_.pre, name)), specials_(vocabulary_) {
-    if (vocabulary_.merges.empty()) fail(name + ": tokenizer.ggml.merges", "merge rules", "none");
+      : VocabularyTokenizer(std::move(vocabulary)), rule_(pre_rule(vocabulary_.pre, name)), specials_(vocabulary_) {
     BpeModel::Options options{.byte_level = true, .ignore_merges = rule_.ignore_merges};
     model_ = BpeModel(vocabulary_.tokens, split_merges(vocabulary_.merges, name), options, true, name);
     pre_tokenizer_ = PreTokenizer::isolating(rule_.patterns);
@@ -58,21 +59,8 @@ class GgufBpeTokenizer final : public Tokenizer {
     return out;
   }
 
-  int64_t size() const override { return static_cast<int64_t>(vocabulary_.tokens.size()); }
-  std::string piece(int32_t id) const override {
-    if (id < 0 || id >= size()) fail("token id", str("0 to ", size() - 1), str(id));
-    return vocabulary_.tokens[id];
-  }
-  std::optional<int32_t> id_of(const std::string& piece) const override {
-    const int32_t id = model_.find(piece);
-    return id < 0 ? std::nullopt : std::optional(id);
-  }
-  std::optional<int32_t> bos() const override { return vocabulary_.bos; }
-  std::optional<int32_t> eos() const override { return vocabulary_.eos; }
-  std::optional<int32_t> pad() const override { return vocabulary_.pad; }
   bool add_bos() const override { return vocabulary_.bos && vocabulary_.add_bos.value_or(rule_.add_bos); }
   std::string kind() const override { return "byte-level bpe"; }
-  std::string chat_template() const override { return vocabulary_.chat_template; }
   std::string fingerprint() const override { return byte_bpe_fingerprint(vocabulary_, rule_.family); }
 
   void to_gguf(GgufMetadata& metadata, int64_t vocab, std::vector<std::string>&) const override {
@@ -108,11 +96,13 @@ class GgufBpeTokenizer final : public Tokenizer {
     Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_bos_token", add_bos()}, {"bos_token", text(bos())}, {"eos_token",
         text(eos())},
                    {"pad_token", text(pad())}, {"clean_up_tokenization_spaces", false}};
-    if (!vocabulary_.chat_template.empty()) config["chat_template"] = vocabulary_.chat_template;
+    if (const Json chat = chat_templates_json({vocabulary_.chat_template, vocabulary_.chat_templates}); !chat.is_null()) config["chat_template"] = chat;
     return {{"tokenizer.json", json.dump(1) + "\n"}, {"tokenizer_config.json", config.dump(2) + "\n"}};
   }
 
  private:
+  int32_t token_of(const std::string& text) const override { return model_.find(text); }
+
   Json post_processor(const Json& byte_level) const {
     if (!add_bos()) return byte_level;
     const std::string bos = vocabulary_.tokens[*vocabulary_.bos];
@@ -124,7 +114,6 @@ class GgufBpeTokenizer final : public Tokenizer {
             {"special_tokens", {{bos, {{"id", bos}, {"ids", Json::array({*vocabulary_.bos})}, {"tokens", Json::array({bos})}}}}}};
   }
 
-  GgufVocabulary vocabulary_;
   const PreRule& rule_;
   GgufSpecials specials_;
   BpeModel model_;

@@ -1,8 +1,10 @@
 #include "tokenizer/gguf_vocab.h"
 
+#include <algorithm>
 #include <unordered_set>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "tokenizer/byte_bpe.h"
 #include "tokenizer/sentencepiece.h"
 #include "tokenizer/spm_bpe.h"
@@ -51,6 +53,8 @@ GgufVocabulary read_gguf_vocabulary(const GgufMetadata& metadata, const std::str
   out.scores = array_of<float>(metadata, base + "scores", name);
   out.types = types_of(metadata, name);
   out.merges = array_of<std::string>(metadata, base + "merges", name);
+  // None at all is a vocabulary of single bytes; a missing key is a file that lost them.
+  if (out.model == "gpt2" && !metadata.find(base + "merges")) fail(name + ": tokenizer.ggml.merges", "merge rules", "none");
   const size_t size = out.tokens.size();
   if (size == 0 || size > INT32_MAX) fail(name + ": tokenizer.ggml.tokens", "tokens", str(size));
   if (out.types.empty()) out.types.assign(size, GgufVocabulary::kNormal);
@@ -73,7 +77,18 @@ GgufVocabulary read_gguf_vocabulary(const GgufMetadata& metadata, const std::str
     else fail(name + ": tokenizer.ggml.precompiled_charsmap", "an array of bytes");
   }
   out.chat_template = metadata.text("tokenizer.chat_template", "");
+  for (const std::string& other : array_of<std::string>(metadata, "tokenizer.chat_templates", name))
+    if (const std::string text = metadata.text("tokenizer.chat_template." + other, ""); !text.empty()) out.chat_templates.emplace_back(other, text);
   out.general_name = metadata.text("general.name", "");
+  // JSON files are written of these.
+  const auto check_text = [&](const std::string& what, const std::string& text) {
+    if (!is_utf8(text)) fail(name + ": " + what, "text in UTF-8", "'" + one_line(text.substr(0, 80)) + "'");
+  };
+  for (size_t id = 0; id < size; ++id)
+    if (!is_utf8(out.tokens[id])) check_text(str("token ", id), out.tokens[id]);
+  for (const std::string& merge : out.merges) check_text("tokenizer.ggml.merges", merge);
+  check_text("tokenizer.chat_template", out.chat_template);
+  for (const auto& [other, text] : out.chat_templates) check_text("tokenizer.chat_template", other), check_text("tokenizer.chat_template", text);
   return out;
 }
 
@@ -116,6 +131,17 @@ void write_gguf_vocabulary(const GgufVocabulary& vocabulary, int64_t vocab, Gguf
   set_flag("remove_extra_whitespaces", vocabulary.remove_extra_whitespaces);
   if (!vocabulary.charsmap.empty()) metadata.set(base + "precompiled_charsmap", vocabulary.charsmap);
   if (!vocabulary.chat_template.empty()) metadata.set("tokenizer.chat_template", vocabulary.chat_template);
+  // Keys hold letters and digits; a template whose name comes twice so is kept under its first.
+  std::vector<std::string> names;
+  for (const auto& [given, text] : vocabulary.chat_templates) {
+    std::string other = given;
+    for (char& c : other)
+      if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))) c = '_';
+    if (text.empty() || other.empty() || std::find(names.begin(), names.end(), other) != names.end()) continue;
+    metadata.set("tokenizer.chat_template." + other, text);
+    names.push_back(std::move(other));
+  }
+  if (!names.empty()) metadata.set("tokenizer.chat_templates", std::move(names));
 }
 
 std::shared_ptr<const Tokenizer> gguf_tokenizer(GgufVocabulary vocabulary, const std::string& name) {

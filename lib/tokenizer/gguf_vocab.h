@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/gguf.h"
@@ -23,8 +24,13 @@ struct GgufVocabulary {
   std::optional<bool> add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
   std::vector<uint8_t> charsmap;     ///< "t5" only: SentencePiece's compiled normalizer
   std::string chat_template;
+  std::vector<std::pair<std::string, std::string>> chat_templates;  ///< others: name and text
   std::string general_name;          ///< general.name: some reader rules hang on it
 };
+
+/// The deviation that only uncommon text meets (a normalizer that is NFC alone, as Qwen's): exports say it and go on; all others are refused.
+inline constexpr const char* kUncomposedDeviation = "text that is not in Unicode's composed form (NFC: an accent written as a mark after its letter) may "
+    "get other ids in GGUF readers, which do not normalize";
 
 /// Checked: lengths agree, ids inside, types known.
 GgufVocabulary read_gguf_vocabulary(const GgufMetadata& metadata, const std::string& name);

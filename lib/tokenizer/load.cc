@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 
 #include "base/check.h"
@@ -19,6 +20,12 @@ TokenizerSurroundings surroundings_of(const fs::path& folder, const std::string&
   TokenizerSurroundings around;
   around.config = read_if_there(folder / "tokenizer_config.json");
   around.chat_template = read_if_there(folder / "chat_template.jinja");
+  std::error_code ignored;
+  std::vector<fs::path> more;
+  for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates", ignored))
+    if (entry.path().extension() == ".jinja" && entry.is_regular_file(ignored)) more.push_back(entry.path());
+  std::sort(more.begin(), more.end());
+  for (const fs::path& file : more) around.others.push_back({"additional_chat_templates/" + file.filename().string(), read_file(file, kTokenizerFileLimit)});
   for (const char* name : {"tokenizer.json", "special_tokens_map.json", "added_tokens.json"})
     if (name != main && fs::is_regular_file(folder / name)) around.others.push_back({name, read_file(folder / name, kTokenizerFileLimit)});
   return around;

@@ -80,6 +80,42 @@ std::string strip_spaces(const std::string& text, bool left, bool right) {
   return right ? replace_matches(out, kRight, "") : out;
 }
 
+/// Without combining marks.
+std::string without_marks(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const size_t size = std::max<size_t>(utf8_length(text, at), 1);
+    utf8proc_int32_t point = 0;
+    utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at), static_cast<utf8proc_ssize_t>(size), &point);
+    const auto category = utf8proc_category(point);
+    if (category != UTF8PROC_CATEGORY_MN && category != UTF8PROC_CATEGORY_MC && category != UTF8PROC_CATEGORY_ME) out += text.substr(at, size);
+    at += size;
+  }
+  return out;
+}
+
+std::string from_base64(const std::string& text, const std::string& name) {
+  std::string out;
+  uint32_t bits = 0;
+  int held = 0;
+  for (const char character : text) {
+    const int value = character >= 'A' && character <= 'Z'   ? character - 'A'
+                      : character >= 'a' && character <= 'z' ? character - 'a' + 26
+                      : character >= '0' && character <= '9' ? character - '0' + 52
+                      : character == '+'                     ? 62
+                      : character == '/'                     ? 63
+                                                             : -1;
+    if (character == '=') break;
+    if (value < 0) fail(name, "base64", str("character '", character, "'"));
+    bits = bits << 6 | static_cast<uint32_t>(value);
+    held += 6;
+    if (held < 8) continue;
+    held -= 8;
+    out += static_cast<char>(bits >> held & 0xFF);
+  }
+  return out;
+}
+
 }  // namespace
 
 void Normalizer::add(const Json& json, const std::string& name, int depth) {
@@ -112,14 +148,26 @@ void Normalizer::add(const Json& json, const std::string& name, int depth) {
     step.left = !json.contains("strip_left") || json.at("strip_left") == true;
     step.right = !json.contains("strip_right") || json.at("strip_right") == true;
     steps_.push_back(std::move(step));
+  } else if (type == "StripAccents") {
+    steps_.push_back({.kind = Step::Kind::strip_accents});
+  } else if (type == "Precompiled") {
+    Step step{.kind = Step::Kind::precompiled};
+    const std::string map = from_base64(get<std::string>(json, "precompiled_charsmap", place), place + ": precompiled_charsmap");
+    if (map.empty()) return;
+    step.map = std::make_shared<const Charsmap>(map, place);
+    steps_.push_back(std::move(step));
   } else {
-    fail(name, "NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip or a Sequence of them", type);
+    fail(name, "NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip, StripAccents, Precompiled or a Sequence of them", type);
   }
 }
 
-std::string Normalizer::apply(std::string_view text) const {
+std::string Normalizer::apply(std::string_view text, bool* cut_front) const {
   std::string out(text);
   for (const Step& step : steps_) {
+    if (cut_front && (step.kind == Step::Kind::strip_accents || (step.kind == Step::Kind::strip && step.left)) && !out.empty()) {
+      const std::string first = out.substr(0, std::max<size_t>(utf8_length(out, 0), 1));
+      if ((step.kind == Step::Kind::strip ? strip_spaces(first, true, false) : without_marks(first)).empty()) *cut_front = true;
+    }
     switch (step.kind) {
       case Step::Kind::nfc: out = unicode_form(out, UTF8PROC_COMPOSE); break;
       case Step::Kind::nfd: out = unicode_form(out, UTF8PROC_DECOMPOSE); break;
@@ -132,6 +180,8 @@ std::string Normalizer::apply(std::string_view text) const {
       case Step::Kind::replace:
         out = step.regex.empty() ? replace_literal(out, step.pattern, step.content) : replace_matches(out, step.regex[0], step.content);
         break;
+      case Step::Kind::strip_accents: out = without_marks(out); break;
+      case Step::Kind::precompiled: out = step.map->apply_by_grapheme(out); break;
       case Step::Kind::strip: out = strip_spaces(out, step.left, step.right); break;
     }
   }

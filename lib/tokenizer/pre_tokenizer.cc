@@ -138,6 +138,10 @@ void PreTokenizer::add(const Json& json, const std::string& name, int depth) {
     add_split("[\\p{P}!-\\/:-@\\[-`{-~]", json.contains("behavior") ? parse_behavior(json, place) : Behavior::isolated, false, place);
   } else if (type == "WhitespaceSplit") {
     add_split("\\s", Behavior::removed, false, place);
+  } else if (type == "Whitespace") {
+    add_split("\\w+|[^\\w\\s]+", Behavior::removed, true, place);
+  } else if (type == "CharDelimiterSplit") {
+    add_split(Regex::escape(get<std::string>(json, "delimiter", place)), Behavior::removed, false, place);
   } else if (type == "Metaspace") {
     Step step;
     step.kind = Step::Kind::metaspace;
@@ -150,7 +154,7 @@ void PreTokenizer::add(const Json& json, const std::string& name, int depth) {
     steps_.push_back(std::move(step));
     if (bool_in(json, "split", true)) add_split(Regex::escape(replacement), Behavior::merged_with_next, false, place);
   } else {
-    fail(name, "Split, ByteLevel, Digits, Punctuation, Metaspace, WhitespaceSplit or a Sequence of them", type);
+    fail(name, "Split, ByteLevel, Digits, Punctuation, Metaspace, Whitespace, WhitespaceSplit, CharDelimiterSplit or a Sequence of them", type);
   }
 }
 

@@ -9,7 +9,7 @@
 namespace attar {
 
 /// Cuts text into the words that BPE works on, one step after the other, as `pre_tokenizer` of a tokenizer.json says:
-/// Split, ByteLevel, Digits, Punctuation, Metaspace, WhitespaceSplit and sequences of them.
+/// Split, ByteLevel, Digits, Punctuation, Metaspace, Whitespace, WhitespaceSplit, CharDelimiterSplit and sequences of them.
 class PreTokenizer {
  public:
   enum class Behavior { isolated, removed, merged_with_previous, merged_with_next, contiguous };

@@ -28,9 +28,10 @@ struct RegexScratch {
   RegexScratch& operator=(const RegexScratch&) = delete;
 };
 
+constexpr const char* kWordCharacter = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}";
 constexpr const char* kWhiteSpace = "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
 
-/// Spells out what PCRE2 reads differently: \s and \S, and scripts, which it would extend.
+/// Spells out what PCRE2 reads differently: \s and \S, \w and \W, and scripts, which it would extend.
 std::string for_pcre2(const std::string& pattern) {
   std::string out;
   bool in_class = false;
@@ -42,6 +43,10 @@ std::string for_pcre2(const std::string& pattern) {
         out += in_class ? kWhiteSpace : str('[', kWhiteSpace, ']');
       } else if (next == 'S' && !in_class) {
         out += str("[^", kWhiteSpace, ']');
+      } else if (next == 'w') {
+        out += in_class ? kWordCharacter : str('[', kWordCharacter, ']');
+      } else if (next == 'W' && !in_class) {
+        out += str("[^", kWordCharacter, ']');
       } else if ((next == 'p' || next == 'P') && i + 1 < pattern.size() && pattern[i + 1] == '{') {
         const size_t end = pattern.find('}', i);
         std::string property = end == std::string::npos ? "" : pattern.substr(i + 2, end - i - 2);

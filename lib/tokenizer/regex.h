@@ -8,7 +8,7 @@
 namespace attar {
 
 /// A regular expression over UTF-8 text (PCRE2, compiled to machine code where that is possible), read as Oniguruma reads it:
-/// \s is Unicode's White_Space, scripts are those of the Script property. Thread-safe.
+/// \s is Unicode's White_Space, \w its letters, marks, digits and connectors, scripts are those of the Script property. Thread-safe.
 class Regex {
  public:
   /// Error with `name` if the pattern does not compile.

@@ -11,6 +11,8 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/sentencepiece_encoder.h"
 #include "tokenizer/spm_bpe.h"
 
 namespace attar {
@@ -24,16 +26,6 @@ const std::string kSpaceMark = "\xE2\x96\x81";
 std::string with_spaces(std::string text) {
   for (size_t at; (at = text.find(kSpaceMark)) != std::string::npos;) text.replace(at, kSpaceMark.size(), " ");
   return text;
-}
-
-/// The normalizer's compiled map: field 2 of its message.
-std::string charsmap_of(const SentencePieceModel& model) {
-  std::string map;
-  protozero::pbf_reader reader(model.normalizer_spec);
-  while (reader.next())
-    if (reader.tag_and_type() == protozero::tag_and_type(2, protozero::pbf_wire_type::length_delimited)) map = reader.get_string();
-    else reader.skip();
-  return map;
 }
 
 std::vector<AddedToken> added_around(const TokenizerSurroundings& around, const Json& config, const SentencePieceModel& model,
@@ -84,6 +76,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     if (unknowns != 1) fail(name, "a SentencePiece model with one unknown piece", str(unknowns));
     const auto status = processor_.LoadFromSerializedProto(std::string_view(bytes_));
     if (!status.ok()) fail(name, "a SentencePiece model", std::string(status.message()));
+    encoder_ = SentencePieceEncoder::of(model_, name);
     if (!around_.config.empty()) config_ = parse_json(around_.config, name + "/tokenizer_config.json");
     added_ = added_around(around_, config_, model_, name);
     for (size_t id = 0; id < model_.pieces.size(); ++id) ids_.emplace(model_.pieces[id].text, static_cast<int32_t>(id));
@@ -155,9 +148,10 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::optional<int32_t> eos() const override { return eos_; }
   std::optional<int32_t> pad() const override { return pad_; }
   bool add_bos() const override { return add_bos_; }
+  bool add_eos() const override { return add_eos_; }
   std::string chat_template() const override {
     if (!around_.chat_template.empty()) return around_.chat_template;
-    return config_.contains("chat_template") && config_.at("chat_template").is_string() ? config_.at("chat_template").get<std::string>() : "";
+    return chat_templates_of(config_, "tokenizer_config.json").used;
   }
   std::string kind() const override {
     switch (model_.algorithm) {
@@ -217,6 +211,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   void encode_plain(std::string_view text, std::vector<int32_t>& out) const {
+    if (encoder_) return encoder_->encode(text, out);
     std::vector<int> ids;
     const auto status = processor_.Encode(text, &ids);
     if (!status.ok()) fail("encoding text", "", std::string(status.message()));
@@ -258,6 +253,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     out.add_eos = add_eos_;
     out.add_space_prefix = model_.add_dummy_prefix;
     out.chat_template = chat_template();
+    out.chat_templates = chat_templates_of(config_, "tokenizer_config.json").others;
     return out;
   }
 
@@ -273,7 +269,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::string bytes_;
   TokenizerSurroundings around_;
   SentencePieceModel model_;
-  sentencepiece::SentencePieceProcessor processor_;
+  sentencepiece::SentencePieceProcessor processor_;        ///< decodes, and encodes what encoder_ does not know
+  std::unique_ptr<const SentencePieceEncoder> encoder_;
   Json config_ = Json::object();
   std::vector<AddedToken> added_;
   std::unordered_map<std::string, int32_t> ids_;
@@ -283,26 +280,6 @@ class SentencePieceTokenizer final : public Tokenizer {
 };
 
 }  // namespace
-
-void check_charsmap(std::string_view map, const std::string& name) {
-  // Layout: u32 bytes of the trie, the trie (u32 units), replacement texts that end in zero bytes.
-  uint32_t trie_bytes = 0;
-  const auto broken = [&](const std::string& received) { fail(name + ": precompiled_charsmap", "a trie and its texts", received); };
-  if (map.size() < 4) broken(str(map.size(), " bytes"));
-  std::memcpy(&trie_bytes, map.data(), 4);
-  if (trie_bytes % 1024 != 0 || trie_bytes == 0 || trie_bytes >= map.size() - 4) broken(str("a trie of ", trie_bytes, " bytes in ", map.size()));
-  const std::string_view texts = map.substr(4 + trie_bytes);
-  if (texts.back() != '\0') broken("texts without an end");
-  std::vector<uint32_t> units(trie_bytes / 4);
-  std::memcpy(units.data(), map.data() + 4, trie_bytes);
-  for (size_t i = 0; i < units.size(); ++i) {
-    const uint32_t unit = units[i];
-    if (unit >> 31) continue;  // a leaf: checked where a node points to it
-    const size_t child = i ^ (static_cast<size_t>(unit >> 10) << ((unit & (1u << 9)) >> 6));
-    if ((child | 0xFF) >= units.size()) broken(str("node ", i, " that points outside"));
-    if ((unit >> 8 & 1) != 0 && (units[child] & 0x7FFFFFFFu) >= texts.size()) broken(str("node ", i, " whose text lies outside"));
-  }
-}
 
 std::string plain_sentencepiece_config(const SentencePieceModel& model, bool add_bos) {
   const auto text = [&](int32_t id) { return id >= 0 ? Json(model.pieces[id].text) : Json(nullptr); };
@@ -353,7 +330,7 @@ std::shared_ptr<const Tokenizer> unigram_from_gguf(GgufVocabulary vocabulary, co
   normalizer.add_bool(5, true);
   Json config = {{"tokenizer_class", "T5Tokenizer"}, {"add_bos_token", vocabulary.add_bos.value_or(false)}, {"add_eos_token",
       vocabulary.add_eos.value_or(true)}};
-  if (!vocabulary.chat_template.empty()) config["chat_template"] = vocabulary.chat_template;
+  if (const Json chat = chat_templates_json({vocabulary.chat_template, vocabulary.chat_templates}); !chat.is_null()) config["chat_template"] = chat;
   return sentencepiece_tokenizer(write_sentencepiece(model), config.dump(2) + "\n", name);
 }
 

@@ -5,6 +5,7 @@
 
 #include "formats/sentencepiece_model.h"
 #include "tokenizer/added_tokens.h"
+#include "tokenizer/charsmap.h"
 #include "tokenizer/gguf_vocab.h"
 #include "tokenizer/tokenizer.h"
 
@@ -23,9 +24,6 @@ std::shared_ptr<const Tokenizer> sentencepiece_tokenizer(std::string model, Toke
 
 /// A unigram vocabulary of a GGUF file (model "t5"), rebuilt as a SentencePiece model.
 std::shared_ptr<const Tokenizer> unigram_from_gguf(GgufVocabulary vocabulary, const std::string& name);
-
-/// Error if a compiled normalizer (a trie with replacement texts) would be read outside its bytes.
-void check_charsmap(std::string_view map, const std::string& name);
 
 /// tokenizer_config.json of a SentencePiece model that came with none. transformers reads sentencepiece_as_json() by it where there is one;
 /// its own reading of a .model file drops the prefix of texts that begin with a space.

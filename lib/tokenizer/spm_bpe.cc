@@ -8,20 +8,16 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "formats/sentencepiece_model.h"
+#include "tokenizer/chat_template.h"
 #include "tokenizer/gguf_specials.h"
 #include "tokenizer/sentencepiece.h"
+#include "tokenizer/vocabulary_tokenizer.h"
 #include "tokenizer/word_cache.h"
 
 namespace attar {
 namespace {
 
 constexpr std::string_view kSpmSpace = "\xE2\x96\x81";
-
-/// Bytes of the character that begins with `lead`, by its upper half alone, as GGUF readers count.
-size_t character_bytes(uint8_t lead) {
-  static constexpr uint8_t kBytes[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 4};
-  return kBytes[lead >> 4];
-}
 
 std::string escape_spaces(std::string_view text, bool prefix) {
   std::string out;
@@ -31,12 +27,6 @@ std::string escape_spaces(std::string_view text, bool prefix) {
     if (character == ' ') out += kSpmSpace;
     else out += character;
   return out;
-}
-
-/// Where the word that begins at `at` ends: before the next space mark that follows another character.
-size_t next_word(std::string_view text, size_t at) {
-  while (text.substr(at).starts_with(kSpmSpace)) at += kSpmSpace.size();
-  return std::min(text.find(kSpmSpace, at), text.size());
 }
 
 std::string unescape_spaces(std::string_view text) {
@@ -52,9 +42,9 @@ std::string unescape_spaces(std::string_view text) {
   return out;
 }
 
-class SpmTokenizer final : public Tokenizer {
+class SpmTokenizer final : public VocabularyTokenizer {
  public:
-  SpmTokenizer(GgufVocabulary vocabulary, const std::string& name) : vocabulary_(std::move(vocabulary)) {
+  SpmTokenizer(GgufVocabulary vocabulary, const std::string& name) : VocabularyTokenizer(std::move(vocabulary)) {
     if (vocabulary_.scores.size() != vocabulary_.tokens.size())
       fail(name + ": tokenizer.ggml.scores", "one per token", str(vocabulary_.scores.size()));
     vocabulary_.unk = vocabulary_.unk ? vocabulary_.unk : std::optional<int32_t>(0);
@@ -90,29 +80,16 @@ class SpmTokenizer final : public Tokenizer {
     return out;
   }
 
-  int64_t size() const override { return static_cast<int64_t>(vocabulary_.tokens.size()); }
-  std::string piece(int32_t id) const override {
-    if (id < 0 || id >= size()) fail("token id", str("0 to ", size() - 1), str(id));
-    return vocabulary_.tokens[id];
-  }
-  std::optional<int32_t> id_of(const std::string& piece) const override {
-    const int32_t id = merger_.find(piece);
-    return id < 0 ? std::nullopt : std::optional(id);
-  }
-  std::optional<int32_t> bos() const override { return vocabulary_.bos; }
-  std::optional<int32_t> eos() const override { return vocabulary_.eos; }
-  std::optional<int32_t> pad() const override { return vocabulary_.pad; }
   bool add_bos() const override { return vocabulary_.bos && vocabulary_.add_bos.value_or(true); }
-  std::string chat_template() const override { return vocabulary_.chat_template; }
   std::string kind() const override { return "sentencepiece bpe"; }
   std::string fingerprint() const override { return spm_fingerprint(vocabulary_); }
 
   std::vector<TokenizerFile> files() const override {
     const SentencePieceModel model = rebuilt();
     std::string config = plain_sentencepiece_config(model, add_bos());
-    if (!chat_template().empty()) {
+    if (const Json chat = chat_templates_json({vocabulary_.chat_template, vocabulary_.chat_templates}); !chat.is_null()) {
       Json json = parse_json(config, "tokenizer_config.json");
-      json["chat_template"] = chat_template();
+      json["chat_template"] = chat;
       config = json.dump(2) + "\n";
     }
     return {{"tokenizer.model", write_sentencepiece(model)}, {"tokenizer_config.json", std::move(config)}, {"tokenizer.json",
@@ -129,6 +106,7 @@ class SpmTokenizer final : public Tokenizer {
   }
 
  private:
+  int32_t token_of(const std::string& text) const override { return merger_.find(text); }
   bool prefix() const { return vocabulary_.add_space_prefix.value_or(true); }
 
   std::string surface(int32_t id) const {
@@ -180,30 +158,40 @@ class SpmTokenizer final : public Tokenizer {
     return model;
   }
 
-  GgufVocabulary vocabulary_;
   SpmMerger merger_;
   GgufSpecials specials_;
 };
 
 }  // namespace
 
+size_t next_spm_word(std::string_view text, size_t at) {
+  while (text.substr(at).starts_with(kSpmSpace)) at += kSpmSpace.size();
+  return std::min(text.find(kSpmSpace, at), text.size());
+}
+
 std::string byte_piece(uint8_t byte) {
   static constexpr char kDigits[] = "0123456789ABCDEF";
   return {'<', '0', 'x', kDigits[byte >> 4], kDigits[byte & 15], '>'};
 }
 
-SpmMerger::SpmMerger(const std::vector<std::string>& tokens, const std::vector<float>& scores, int32_t unk) : scores_(&scores) {
+SpmMerger::SpmMerger(const std::vector<std::string>& tokens, const std::vector<float>& scores, std::vector<int32_t> bytes)
+    : scores_(&scores), bytes_(std::move(bytes)) {
   ids_.reserve(tokens.size() * 2);
   for (size_t id = 0; id < tokens.size(); ++id) {
+    if (tokens[id].empty()) continue;
     ids_.emplace(tokens[id], static_cast<int32_t>(id));
     longest_ = std::max(longest_, tokens[id].size());
   }
   serial_ = WordCache::new_serial();
-  words_ = std::none_of(tokens.begin(), tokens.end(), [](const std::string& token) { return next_word(token, 0) < token.size(); });
+  words_ = std::none_of(tokens.begin(), tokens.end(), [](const std::string& token) { return next_spm_word(token, 0) < token.size(); });
+}
+
+SpmMerger::SpmMerger(const std::vector<std::string>& tokens, const std::vector<float>& scores, int32_t unk)
+    : SpmMerger(tokens, scores, std::vector<int32_t>(256, unk)) {
   for (int byte = 0; byte < 256; ++byte) {
     int32_t id = find(byte_piece(static_cast<uint8_t>(byte)));
     if (id < 0) id = find(std::string(1, static_cast<char>(byte)));
-    bytes_.push_back(id < 0 ? unk : id);
+    if (id >= 0) bytes_[byte] = id;
   }
 }
 
@@ -215,7 +203,7 @@ int32_t SpmMerger::find(std::string_view text) const {
 void SpmMerger::encode(std::string_view text, std::vector<int32_t>& out) const {
   if (!words_) return encode_word(text, out);
   for (size_t at = 0, end = 0; at < text.size(); at = end) {
-    end = next_word(text, at);
+    end = next_spm_word(text, at);
     WordCache::encode(serial_, text.substr(at, end - at), out, [this](std::string_view word, std::vector<int32_t>& ids) { encode_word(word, ids); });
   }
 }
@@ -235,7 +223,7 @@ void SpmMerger::encode_word(std::string_view text, std::vector<int32_t>& out) co
   std::vector<Symbol> symbols;
   symbols.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
-    const size_t size = std::min(text.size() - at, character_bytes(static_cast<uint8_t>(text[at])));
+    const size_t size = std::min(text.size() - at, spm_character_bytes(static_cast<uint8_t>(text[at])));
     const auto index = static_cast<int32_t>(symbols.size());
     at += size;
     symbols.push_back({static_cast<uint32_t>(at - size), static_cast<uint32_t>(size), index - 1, at == text.size() ? -1 : index + 1});

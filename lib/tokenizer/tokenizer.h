@@ -31,6 +31,7 @@ class Tokenizer {
   virtual std::optional<int32_t> eos() const = 0;
   virtual std::optional<int32_t> pad() const = 0;
   virtual bool add_bos() const = 0;                 ///< sequences of this model begin with BOS
+  virtual bool add_eos() const { return false; }    ///< they end with EOS
   /// Files of the Hugging Face layout (tokenizer.model and/or tokenizer.json, tokenizer_config.json, chat template).
   virtual std::vector<TokenizerFile> files() const = 0;
   /// tokenizer.ggml.* of a GGUF file, `vocab` entries long (padded as llama.cpp's converter does).

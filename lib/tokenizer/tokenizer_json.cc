@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "tokenizer/bpe_tokenizer.h"
+#include "tokenizer/chat_template.h"
 
 namespace attar {
 namespace {
@@ -53,25 +54,82 @@ void refuse_text(const Json& model, const char* key, const std::string& name) {
     fail(name + ": model." + key, "nothing", to_line(model.at(key)));
 }
 
-/// The token that the post-processor puts first, if it is one: TemplateProcessing, alone or in a sequence.
-std::optional<int32_t> first_of(const Json& post) {
-  if (!post.is_object() || !post.contains("type")) return std::nullopt;
-  if (post.at("type") == "Sequence" && post.contains("processors")) {
-    for (const Json& part : post.at("processors"))
-      if (const auto found = first_of(part)) return found;
-    return std::nullopt;
+/// The ids of one special token of a template.
+std::vector<int32_t> template_ids(const Json& post, const Json& item, const std::string& name) {
+  const Json& tokens = post.contains("special_tokens") ? post.at("special_tokens") : Json::object();
+  const std::string id = get<std::string>(item, "id", name);
+  if (!tokens.is_object() || !tokens.contains(id)) fail(name, "special token '" + id + "' among special_tokens", "none");
+  std::vector<int32_t> out;
+  const Json& ids = tokens.at(id).contains("ids") ? tokens.at(id).at("ids") : Json::array();
+  for (const Json& number : ids) {
+    if (!number.is_number_integer() || number.get<int64_t>() < 0 || number.get<int64_t>() > INT32_MAX) fail(name + ": ids", "token ids", to_line(ids));
+    out.push_back(number.get<int32_t>());
   }
-  if (post.at("type") != "TemplateProcessing" || !post.contains("single") || !post.at("single").is_array() ||
-      post.at("single").empty()) return std::nullopt;
-  const Json& first = post.at("single")[0];
-  if (!first.is_object() || !first.contains("SpecialToken") || !first.at("SpecialToken").contains("id")) return std::nullopt;
-  const Json& id = first.at("SpecialToken").at("id");
-  if (!id.is_string() || !post.contains("special_tokens") || !post.at("special_tokens").contains(id.get<std::string>())) return std::nullopt;
-  const Json& token = post.at("special_tokens").at(id.get<std::string>());
-  if (!token.contains("ids") || !token.at("ids").is_array() || token.at("ids").size() != 1 ||
-      !token.at("ids")[0].is_number_integer()) return std::nullopt;
-  const auto number = token.at("ids")[0].get<int64_t>();
-  return number >= 0 && number <= INT32_MAX ? std::optional(static_cast<int32_t>(number)) : std::nullopt;
+  return out;
+}
+
+int32_t pair_id(const Json& post, const char* key, const std::string& name) {
+  const Json& pair = post.contains(key) ? post.at(key) : Json();
+  if (!pair.is_array() || pair.size() != 2 || !pair[1].is_number_integer() || pair[1].get<int64_t>() < 0 || pair[1].get<int64_t>() > INT32_MAX)
+    fail(str(name, ": ", key), "a token and its id", to_line(pair).substr(0, 80));
+  return pair[1].get<int32_t>();
+}
+
+/// What the post-processor puts around a text: at most one token on each side.
+void read_post(const Json& post, BpeParts& parts, const std::string& name, int depth = 0) {
+  if (post.is_null()) return;
+  const std::string type = get<std::string>(post, "type", name);
+  const std::string place = name + " " + type;
+  if (depth > 8) fail(place, "sequences at most 8 deep");
+  std::vector<int32_t> before, after;
+  if (type == "Sequence") {
+    if (post.contains("processors"))
+      for (const Json& part : post.at("processors")) read_post(part, parts, name, depth + 1);
+  } else if (type == "TemplateProcessing") {
+    if (!post.contains("single") || !post.at("single").is_array()) fail(place + ": single", "a list", "none");
+    bool seen = false;
+    for (const Json& item : post.at("single")) {
+      if (item.is_object() && item.contains("Sequence")) {
+        if (seen) fail(place + ": single", "the text once", to_line(post.at("single")).substr(0, 200));
+        seen = true;
+      } else if (item.is_object() && item.contains("SpecialToken")) {
+        for (const int32_t id : template_ids(post, item.at("SpecialToken"), place)) (seen ? after : before).push_back(id);
+      } else {
+        fail(place + ": single", "Sequence or SpecialToken", to_line(item).substr(0, 80));
+      }
+    }
+    if (!seen || before.size() > 1 || after.size() > 1)
+      fail(place + ": single", "the text with at most one token before and one behind", to_line(post.at("single")).substr(0, 200));
+  } else if (type == "RobertaProcessing" || type == "BertProcessing") {
+    before.push_back(pair_id(post, "cls", place));
+    after.push_back(pair_id(post, "sep", place));
+  } else if (type != "ByteLevel") {
+    fail(name, "TemplateProcessing, ByteLevel, RobertaProcessing, BertProcessing or a Sequence of them", type);
+  }
+  if ((!before.empty() && parts.first) || (!after.empty() && parts.last)) fail(place, "one post-processor that adds tokens", "two");
+  if (!before.empty()) parts.first = before[0];
+  if (!after.empty()) parts.last = after[0];
+}
+
+/// A unigram model's list of tokens with their scores.
+void read_unigram(const Json& model, BpeParts& parts, const std::string& name) {
+  const Json& vocab = model.contains("vocab") ? model.at("vocab") : Json();
+  if (!vocab.is_array() || vocab.empty()) fail(name + ": vocab", "a list of tokens with scores", to_line(vocab).substr(0, 80));
+  UnigramPart part;
+  for (const Json& entry : vocab) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number())
+      fail(str(name, ": vocab[", part.scores.size(), "]"), "a token and its score", to_line(entry).substr(0, 80));
+    parts.vocabulary.push_back(entry[0].get<std::string>());
+    part.scores.push_back(entry[1].get<double>());
+  }
+  const size_t limit = parts.vocabulary.size() + parts.added.size() + 4096;
+  for (const AddedToken& token : parts.added) place_token(parts.vocabulary, token.id, token.content, limit, name);
+  const Json& unk = model.contains("unk_id") ? model.at("unk_id") : Json();
+  if (!unk.is_number_integer() || unk.get<int64_t>() < 0 || unk.get<int64_t>() >= static_cast<int64_t>(part.scores.size()))
+    fail(name + ": model.unk_id", str("0 to ", part.scores.size() - 1), to_line(unk).substr(0, 80));
+  part.unk = unk.get<int32_t>();
+  part.byte_fallback = flag_at(model, "byte_fallback");
+  parts.unigram = std::move(part);
 }
 
 void take_surroundings(BpeParts& parts, const TokenizerSurroundings& around, const std::string& name) {
@@ -80,8 +138,9 @@ void take_surroundings(BpeParts& parts, const TokenizerSurroundings& around, con
     for (const TokenizerFile& file : around.others)
       if (file.name == "special_tokens_map.json") parts.config = parse_json(file.content, name + "/special_tokens_map.json");
   parts.chat_template = around.chat_template;
-  if (parts.chat_template.empty() && parts.config.contains("chat_template") && parts.config.at("chat_template").is_string())
-    parts.chat_template = parts.config.at("chat_template").get<std::string>();
+  ChatTemplates chat = chat_templates_of(parts.config, name + "/tokenizer_config.json");
+  if (parts.chat_template.empty()) parts.chat_template = std::move(chat.used);
+  parts.chat_templates = std::move(chat.others);
   if (!around.config.empty()) parts.files.push_back({"tokenizer_config.json", around.config});
   for (const TokenizerFile& file : around.others) parts.files.push_back(file);
   if (!around.chat_template.empty()) parts.files.push_back({"chat_template.jinja", around.chat_template});
@@ -98,22 +157,23 @@ std::shared_ptr<const Tokenizer> json_tokenizer(std::string text, TokenizerSurro
     static const Json kNull;
     return json.contains(key) ? json.at(key) : kNull;
   };
-  if (type != "BPE") fail(name + ": model.type", "BPE", type);
+  if (type != "BPE" && type != "Unigram") fail(name + ": model.type", "BPE or Unigram", type);
   if (model.contains("dropout") && model.at("dropout").is_number() && model.at("dropout").get<double>() > 0)
     fail(name + ": model.dropout", "null: ids must not be random", to_line(model.at("dropout")));
   refuse_text(model, "continuing_subword_prefix", name);
   refuse_text(model, "end_of_word_suffix", name);
   BpeParts parts;
   parts.added = json.contains("added_tokens") ? parse_added_tokens(json.at("added_tokens"), name) : std::vector<AddedToken>{};
-  read_vocabulary(model.contains("vocab") ? model.at("vocab") : Json(), parts.added, parts.vocabulary, name);
+  if (type == "Unigram") read_unigram(model, parts, name);
+  else read_vocabulary(model.contains("vocab") ? model.at("vocab") : Json(), parts.added, parts.vocabulary, name);
   read_merges(model.contains("merges") ? model.at("merges") : Json::array(), parts.merges, name);
   parts.normalizer = Normalizer(part("normalizer"), name + ": normalizer");
   parts.pre_tokenizer = PreTokenizer(part("pre_tokenizer"), name + ": pre_tokenizer");
   parts.decoder = TokenDecoder(part("decoder"), name + ": decoder");
   parts.rules = str("normalizer ", to_line(part("normalizer")), " pre_tokenizer ", to_line(part("pre_tokenizer")));
-  parts.first = first_of(part("post_processor"));
-  if (parts.first && *parts.first >= static_cast<int32_t>(parts.vocabulary.size())) fail(name + ": post_processor", "a token's id",
-      str(*parts.first));
+  read_post(part("post_processor"), parts, name + ": post_processor");
+  for (const auto& id : {parts.first, parts.last})
+    if (id && *id >= static_cast<int32_t>(parts.vocabulary.size())) fail(name + ": post_processor", "a token's id", str(*id));
   parts.options.byte_level = parts.pre_tokenizer.byte_level();
   parts.options.byte_fallback = flag_at(model, "byte_fallback");
   parts.options.fuse_unk = flag_at(model, "fuse_unk");

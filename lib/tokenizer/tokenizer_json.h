@@ -7,7 +7,7 @@
 
 namespace attar {
 
-/// A Hugging Face tokenizer.json: byte-level BPE or SentencePiece-style BPE. What it does not know is refused by name.
+/// A Hugging Face tokenizer.json: byte-level BPE, SentencePiece-style BPE or unigram. What it does not know is refused by name.
 std::shared_ptr<const Tokenizer> json_tokenizer(std::string json, TokenizerSurroundings surroundings, const std::string& name);
 
 /// GPT-2's layout: vocab.json and merges.txt.

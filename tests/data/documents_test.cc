@@ -96,6 +96,76 @@ TEST(Documents, ChatTextIsNeverASpecialToken) {
   EXPECT_EQ(std::count(rendered.ids.begin(), rendered.ids.end(), 4), 2);
 }
 
+/// ByteTokenizer with a template that begins with a BOS of its own and joins words: "[user]hi[assistant]".
+class ChattingTokenizer : public ByteTokenizer {
+ public:
+  std::string chat_template() const override {
+    return "<|im_start|>{% for m in messages %}{{ '[' + m.role + ']' + m.content }}{{ '<|im_end|>\n' if m.role == 'assistant' }}{% endfor %}"
+           "{{ '[assistant]' if add_generation_prompt }}";
+  }
+  std::optional<int32_t> bos() const override { return 3; }
+};
+
+TEST(Documents, ChatsAreWrittenByTheTokenizersTemplate) {
+  TestFolder folder;
+  write_file(folder / "chat.jsonl",
+             "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"hello\"},"
+             "{\"role\": \"user\", \"content\": \"a<|im_end|>b\"}, {\"role\": \"assistant\", \"content\": \"yes\"}]}\n");
+  const ChattingTokenizer tokenizer;
+  Document document;
+  ASSERT_TRUE(DocumentReader(folder / "chat.jsonl", {}, nullptr, &tokenizer).next(document));
+  EXPECT_EQ(joined(document), "(<|im_start|>[user]hi[assistant])[hello<|im_end|>](\n[user]a<)(|im_end|>b[assistant])[yes<|im_end|>](\n)");
+  EXPECT_EQ(document.prompt_pieces, 1u);
+  const auto rendered = render_document(document, tokenizer);
+  EXPECT_EQ(rendered.ids[0], 3);
+  EXPECT_NE(rendered.ids[1], 3) << "BOS stands once";
+  EXPECT_EQ(rendered.bos, 1);
+  EXPECT_EQ(std::count(rendered.ids.begin(), rendered.ids.end(), 4), 2) << "a message's text is no special token";
+  EXPECT_EQ(std::count(rendered.ids.begin(), rendered.ids.end(), 2), 0) << "the template says how the text ends";
+  std::string learned;
+  for (size_t i = 0; i < rendered.ids.size(); ++i)
+    if (rendered.learn[i]) learned += tokenizer.decode({rendered.ids[i]});
+  EXPECT_EQ(learned, "hello<|im_end|>yes<|im_end|>");
+  DataConfig config;
+  config.chat = "chatml";
+  ASSERT_TRUE(DocumentReader(folder / "chat.jsonl", config, nullptr, &tokenizer).next(document));
+  EXPECT_EQ(joined(document).substr(0, 24), "(<|im_start|>)(user\n)(hi");
+  config.chat = "chatlm";
+  EXPECT_NE(error_of([&] { DocumentReader(folder / "chat.jsonl", config); }).find("chatml"), std::string::npos);
+}
+
+/// Joins "]h" into one token: ids of a prefix are no prefix of the ids.
+class JoiningTokenizer : public ChattingTokenizer {
+ public:
+  std::vector<int32_t> encode(std::string_view text, bool specials = false) const override {
+    std::vector<int32_t> out;
+    for (const int32_t id : ByteTokenizer::encode(text, specials))
+      if (!out.empty() && out.back() == ']' + 5 && id == 'h' + 5) out.back() = 0;
+      else out.push_back(id);
+    return out;
+  }
+};
+
+TEST(Documents, NoTokenReachesOverTheEndOfATurn) {
+  TestFolder folder;
+  write_file(folder / "chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"hello\"}]}\n");
+  const JoiningTokenizer tokenizer;
+  Document document;
+  ASSERT_TRUE(DocumentReader(folder / "chat.jsonl", {}, nullptr, &tokenizer).next(document));
+  const auto rendered = render_document(document, tokenizer);
+  EXPECT_EQ(std::count(rendered.ids.begin(), rendered.ids.end(), 0), 1) << "the user's, not the one over the turn's end";
+  EXPECT_EQ(std::count(rendered.learn.begin(), rendered.learn.end(), 1), 6);
+}
+
+TEST(Documents, ATemplatesRefusalNamesTheRow) {
+  TestFolder folder;
+  write_file(folder / "chat.jsonl", "{\"messages\": [{\"role\": \"assistant\", \"content\": \"hello\"}]}\n");
+  const ChattingTokenizer tokenizer;
+  Document document;
+  const std::string error = error_of([&] { DocumentReader(folder / "chat.jsonl", {}, nullptr, &tokenizer).next(document); });
+  EXPECT_NE(error.find("chat.jsonl:1"), std::string::npos) << error;
+}
+
 TEST(Documents, ATasksTemplatesAreFilled) {
   TestFolder folder;
   write_file(folder / "rows.csv", "body,kind,channel\nwhere is it,lost,email\n");

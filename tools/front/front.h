@@ -13,6 +13,7 @@ int tool_report(const Words& words);
 int tool_inspect(const Words& words);
 int tool_verify(const Words& words);
 int tool_clean(const Words& words);
+int tool_completion(const Words& words);
 int tool_schema(const Words& words);
 int tool_version(const Words& words);
 

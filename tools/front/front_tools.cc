@@ -8,7 +8,7 @@ const std::map<std::string, Tool>& front_tools() {
   static const std::map<std::string, Tool> tools = {
       {"plan", tool_plan},       {"init", tool_init},       {"tokenizer train", tool_tokenizer_train}, {"tokenizer inspect", tool_tokenizer_inspect},
       {"tokenize", tool_tokenize}, {"report", tool_report}, {"inspect", tool_inspect},                 {"verify", tool_verify},
-      {"clean", tool_clean},     {"run", tool_schema},      {"version", tool_version},
+      {"clean", tool_clean},     {"completion", tool_completion}, {"run", tool_schema},      {"version", tool_version},
   };
   return tools;
 }

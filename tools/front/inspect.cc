@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/files.h"
 #include "front/front.h"
+#include "tokenizer/chat_template.h"
 #include "tokenizer/tokenizer.h"
 
 namespace attar {
@@ -23,6 +24,14 @@ int tool_tokenizer_inspect(const Words& words) {
   Json facts = {{"kind", "tokenizer"}, {"path", words.get("tokenizer")}, {"algorithm", tokenizer->kind()}, {"size", tokenizer->size()}, {"fingerprint", tokenizer->fingerprint()},
                 {"bos", tokenizer->bos() ? Json(tokenizer->piece(*tokenizer->bos())) : Json()}, {"eos", tokenizer->eos() ? Json(tokenizer->piece(*tokenizer->eos())) : Json()},
                 {"add_bos", tokenizer->add_bos()}};
+  if (!tokenizer->chat_template().empty()) {
+    facts["chat_template"] = "rendered";
+    try {
+      const Chat chat(*tokenizer);
+    } catch (const Error& error) {
+      facts["chat_template"] = error.faults()[0].line();
+    }
+  }
   GgufMetadata metadata;
   std::vector<std::string> deviations;
   try {
