@@ -62,13 +62,15 @@ std::vector<Command> table() {
                         {needed("data", "text: .txt, .jsonl, .csv, .zst of them, or a folder"), needed("vocab-size", "number of tokens"), flag("model", "bpe or unigram", "bpe"),
                          flag("text", "field that holds the text", "text"), needed("out", "folder for tokenizer.model")}));
   all.push_back(command("tokenizer inspect", "attar tokenizer inspect T [--json]", "what a tokenizer is", false, {word("tokenizer", "folder or file"), json}));
-  all.push_back(command("tokenize", "attar tokenize --tokenizer T [--input FILE] [--whole] [--specials] [--decode]", "text to ids, a JSON array a line, or back", false,
+  all.push_back(command("tokenize", "attar tokenize --tokenizer T [--input FILE] [--whole] [--specials] [--decode] [--chat [--text]]", "text to ids, a JSON array a line, or back", false,
                         {needed("tokenizer", "folder, tokenizer.json, tokenizer.model or .gguf"), flag("input", "file; standard input if absent"),
                          toggle("whole", "the input is one text"), toggle("specials", "read special tokens' text as those tokens, add BOS/EOS as the model does"),
-                         toggle("decode", "ids to text")}));
-  all.push_back(stage_tool<CaptureConfig>("capture", "attar capture --teacher M --data F --codec sampled|top_k|full --out DIR", "a teacher's logits into a cache",
+                         toggle("decode", "ids to text"), toggle("chat", "lines are conversations (JSON lists of {role, content}), read by the chat template"),
+                         toggle("text", "with --chat: the rendered text as JSON instead of its ids")}));
+  all.push_back(stage_tool<CaptureConfig>("capture", "attar capture --teacher M|http://HOST:PORT --data F --codec sampled|top_k|full --out DIR", "a teacher's logits into a cache",
                                           {{"data.path", "data"}, {"tokens", "tokenizer"}, {"codec.kind", "codec"}, {"codec.samples", "samples"}, {"codec.k", "k"},
-                                           {"data.seq", "seq"}}, {"teacher"}));
+                                           {"codec.hidden_layers", "hidden-layers"}, {"data.seq", "seq"}, {"server.model", "model-name"}, {"server.api", "api"},
+                                           {"server.key_env", "api-key-env"}, {"server.concurrency", "concurrency"}}, {}));
   all.push_back(stage_tool<DistillConfig>("distill", "attar distill --model M [--teacher M|CACHE] --data F --out DIR", "trains a student",
                                           {{"data.path", "data"}, {"tokens", "tokenizer"}, {"data.seq", "seq"}, {"train.steps", "steps"}, {"train.lr", "lr"}, {"train.batch", "batch"}}, {"model"}));
   all.push_back(stage_tool<PruneConfig>("prune", "attar prune --model M --ffn 0.5 --data F --out DIR", "removes what matters least",
@@ -84,8 +86,9 @@ std::vector<Command> table() {
   all.push_back(command("logits", "attar logits --model M --ids FILE --out FILE.npy", "float32 logits of given ids, for comparison", true,
                         {needed("model", "model"), needed("ids", "JSON array of arrays of ids"), needed("out", ".npy to write: (sum of lengths, V)"),
                          toggle("stepwise", "token by token through the KV cache")}));
-  all.push_back(command("generate", "attar generate --model M --prompt TEXT [--max-tokens N] [--temperature 0] [--ids]", "text, for a look", true,
-                        {needed("model", "model"), flag("prompt", "text to go on from; empty: BOS"), flag("max-tokens", "most new tokens", "128"),
+  all.push_back(command("generate", "attar generate --model M --prompt TEXT [--chat] [--max-tokens N] [--temperature 0] [--ids]", "text, for a look", true,
+                        {needed("model", "model"), flag("prompt", "text to go on from; empty: BOS"),
+                         toggle("chat", "the prompt is a user's message: the model's chat template is put around it"), flag("system", "with --chat: a system message before it"), flag("max-tokens", "most new tokens", "128"),
                          flag("temperature", "0: always the likeliest", "0"), toggle("ids", "print token ids"), toggle("ignore-eos", "do not stop at the end token")}));
   all.push_back(command("bench generate", "attar bench generate --model M [--json]", "time to first token, tokens/s, memory", true,
                         {needed("model", "model"), flag("prompt-tokens", "tokens read", "64"), flag("max-tokens", "tokens written", "64"), flag("repeats", "measured runs", "5"), json}));
@@ -97,6 +100,8 @@ std::vector<Command> table() {
   all.push_back(command("verify", "attar verify PATH [--against M]", "whether it is whole, matches its manifest, equals a model", false,
                         {word("path", "file or folder"), flag("against", "model it must equal, element for element")}));
   all.push_back(command("clean", "attar clean RUN_DIR", "removes snapshots and intermediate artifacts", false, {word("run", "folder of a run"), toggle("dry-run", "only say what would go")}));
+  all.push_back(command("completion", "attar completion bash", "what bash needs to complete tools and options: source <(attar completion bash)", false,
+                        {word("shell", "bash")}));
   return all;
 }
 

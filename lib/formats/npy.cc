@@ -123,9 +123,12 @@ void NpyWriter::commit() {
 }
 
 NpyArray read_npy(const fs::path& path) {
-  const std::string name = path.string();
   const MappedFile file(path);
-  ByteCursor in(file.bytes(), name);
+  return parse_npy(file.bytes(), path.string());
+}
+
+NpyArray parse_npy(std::span<const uint8_t> content, const std::string& name) {
+  ByteCursor in(content, name);
   const auto magic = in.bytes(6, "npy magic");
   if (std::memcmp(magic.data(), "\x93NUMPY", 6) != 0) fail(name, "a file that starts with NUMPY's magic", "other bytes", "is this an .npy file?");
   const auto major = in.number<uint8_t>("npy version");

@@ -1,5 +1,8 @@
 #pragma once
 #include <cstdint>
+#include <map>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/files.h"
@@ -25,5 +28,10 @@ struct NpyArray {
 };
 /// Strict reader of C-order little-endian .npy.
 NpyArray read_npy(const fs::path& path);
+/// The same from memory; `name` stands in errors.
+NpyArray parse_npy(std::span<const uint8_t> content, const std::string& name);
+
+/// Arrays by name of an .npz file as numpy.savez writes it: a zip of uncompressed .npy files, each with its CRC-32 checked. Compressed ones are refused.
+std::map<std::string, NpyArray> read_npz(const fs::path& path);
 
 }  // namespace attar

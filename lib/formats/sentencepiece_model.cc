@@ -6,6 +6,7 @@
 #include <protozero/pbf_writer.hpp>
 
 #include "base/check.h"
+#include "base/utf8.h"
 
 namespace attar {
 namespace {
@@ -33,6 +34,7 @@ SentencePieceModel::Piece parse_piece(protozero::data_view message, const std::s
     }
   }
   if (piece.text.empty()) fail(str(name, ": piece ", index), "a text", "nothing");
+  if (!is_utf8(piece.text)) fail(str(name, ": piece ", index), "text in UTF-8", "'" + one_line(piece.text.substr(0, 80)) + "'");
   if (!std::isfinite(piece.score)) fail(str(name, ": score of piece ", index), "a number", str(piece.score));
   return piece;
 }

@@ -43,7 +43,8 @@ const std::vector<StageKindInfo>& kinds() {
                                 {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false},
                                  {"tokens", {"train_tokenizer"}, false}, {"data.path", {}, false}}),
       stage_kind<CaptureConfig>("capture", "keeps a teacher's logits in a cache",
-                                {{"teacher", models, true}, {"tokens", {"train_tokenizer"}, false}, {"data.path", {}, false}}),
+                                {{"teacher", models, false}, {"tokens", {"train_tokenizer"}, false}, {"import", {}, false}, {"merge", {"capture"}, false},
+                                 {"data.path", {}, false}}),
       stage_kind<PruneConfig>("prune", "removes what matters least", {{"model", models, true}, {"data.path", {}, false}}),
       stage_kind<QuantConfig>("quantize", "puts weights on the grid of the file, with or without fine-tuning",
                               {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false}, {"data.path", {}, false}}),
@@ -203,14 +204,28 @@ class RecipeReader {
     for (const ReferenceKey& key : find_kind(stage.kind)->references) {
       const auto values = values_of(stage.effective, key.key);
       if (values.empty() && key.required) fault("stages." + stage.id + "." + key.key, "a stage or a path", "nothing");
-      for (const auto& [name, value] : values) reference(stage, key, name, value);
+      for (const auto& [name, value] : values)
+        if (!is_server(stage, key.key)) reference(stage, key, name, value);
+    }
+    if (stage.kind == "capture") {
+      int sources = 0;
+      for (const char* key : {"teacher", "import", "merge"}) sources += values_of(stage.effective, key).empty() ? 0 : 1;
+      if (sources != 1) fault("stages." + stage.id, "one of teacher, import and merge", sources == 0 ? "none" : str(sources));
     }
     if (stage.kind != "export" && stage.kind != "evaluate" && values_of(stage.effective, stage.kind == "train_tokenizer" ? "data" : "data.path").empty() &&
         !recipe_.task && recipe_.task_path.empty() && needs_data(stage))
       fault("stages." + stage.id + (stage.kind == "train_tokenizer" ? ".data" : ".data.path"), "a path, or a task at the top of the recipe", "neither");
   }
 
+  /// A capture's teacher may be a server's address: nothing that lies on a disk.
+  static bool is_server(const Stage& stage, const std::string& key) {
+    if (stage.kind != "capture" || key != "teacher") return false;
+    const auto teacher = get<std::string>(stage.effective, "teacher", stage.id);
+    return teacher.starts_with("http://") || teacher.starts_with("https://");
+  }
+
   static bool needs_data(const Stage& stage) {
+    if (stage.kind == "capture") return values_of(stage.effective, "merge").empty();
     if (stage.kind == "prune") return stage.effective["criterion"] == "activation";
     return stage.kind != "quantize" || stage.effective["method"] == "qat";
   }
@@ -293,8 +308,12 @@ class RecipeReader {
       }
       // Where the inputs lie does not matter, what they hold does.
       for (const ReferenceKey& key : find_kind(stage.kind)->references)
-        if (key.key.find('.') == std::string::npos) configuration.erase(key.key);
+        if (is_server(stage, key.key)) continue;
+        else if (key.key.find('.') == std::string::npos) configuration.erase(key.key);
         else if (configuration.contains("data")) configuration["data"].erase("path");
+      // How patiently a server is asked changes nothing of what it says.
+      if (stage.kind == "capture")
+        for (const char* key : {"key_env", "concurrency", "attempts", "timeout"}) configuration["server"].erase(key);
       if (stage.kind == "evaluate") configuration["of"] = stage.effective["of"], configuration["base"] = stage.effective["base"];
       basis["configuration"] = std::move(configuration);
       basis["inputs"] = std::move(inputs);

@@ -35,24 +35,47 @@ struct DistillConfig {
 struct CodecConfig {
   std::string kind = "sampled";
   int64_t samples = 50, k = 50;
+  std::vector<int64_t> hidden_layers;
   template <class Visitor> void fields(Visitor&& field) {
     field("kind", kind, "sampled (draws from the teacher, unbiased), top_k (with the tail's mass) or full (fp16)");
     field("samples", samples, "sampled: draws a token");
     field("k", k, "top_k: ids kept a token");
+    field("hidden_layers", hidden_layers, "layers, counted from 1, whose outputs are kept too (fp16), for losses on hidden states");
+  }
+};
+
+/// A teacher behind an HTTP server; read when the teacher is an address.
+struct ServerConfig {
+  std::string model, api = "auto", key_env;
+  int64_t concurrency = 8, attempts = 6;
+  double timeout = 300;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("model", model, "name of the model as the server lists it; empty: the only one that it has");
+    field("api", api, "vllm (prompt_logprobs), echo (completions with echo and logprobs), llama (llama.cpp's server, a request a position), or auto");
+    field("key_env", key_env, "name of the environment variable that holds the server's key");
+    field("concurrency", concurrency, "requests at once");
+    field("attempts", attempts, "tries of one request, with growing waits between them");
+    field("timeout", timeout, "seconds for one answer");
   }
 };
 
 struct CaptureConfig {
-  std::string teacher, tokens;
+  std::string teacher, tokens, import_file, shards;
+  std::vector<std::string> merge;
   DataConfig data;
   CodecConfig codec;
+  ServerConfig server;
   double temperature = 1.0;
   int64_t batch = 32, shard_rows = 512;
   template <class Visitor> void fields(Visitor&& field) {
-    field("teacher", teacher, "a stage or a checkpoint");
+    field("teacher", teacher, "a stage, a checkpoint, or a server's address (http://host:port)");
     field("tokens", tokens, "tokenizer: a stage or a path; empty: the teacher's own");
+    field("import", import_file, "instead of a teacher: another tool's logits, .npz or .h5 (docs/teacher_cache.md)");
+    field("merge", merge, "instead of a teacher: parts of one capture, stages or paths, made with shards");
+    field("shards", shards, "A:B: only these shards, counted from 0, B left out; a part to be merged");
     field("data", data, "text to run over; must be the student's");
     field("codec", codec, "what is kept of each distribution");
+    field("server", server, "the teacher's server");
     field("temperature", temperature, "softening of the teacher's distribution before it is kept");
     field("batch", batch, "rows a forward pass");
     field("shard_rows", shard_rows, "rows a shard: what a killed capture loses at most");
@@ -61,20 +84,29 @@ struct CaptureConfig {
 
 struct PruneConfig {
   std::string model;
-  double ffn = 1.0;
+  double ffn = 1.0, heads = 1.0, kv_heads = 1.0, hidden = 1.0, depth = 1.0;
+  bool per_layer = false;
   int64_t parameters = 0;
-  std::string criterion = "activation";
+  std::string criterion = "activation", depth_by = "influence";
+  int64_t protect = 1;
   DataConfig data;
   int64_t calibration_rows = 512;
   int64_t multiple = 32;
   template <class Visitor> void fields(Visitor&& field) {
     field("model", model, "a stage or a checkpoint");
     field("ffn", ffn, "share of FFN channels to keep in every layer");
+    field("heads", heads, "share of query heads to keep in every kv group; 1 at least stays");
+    field("kv_heads", kv_heads, "share of kv heads to keep, each with its query heads");
+    field("hidden", hidden, "share of hidden channels to keep: embedding, norms and all that reads or writes them");
+    field("depth", depth, "share of layers to keep; a contiguous block goes");
+    field("per_layer", per_layer, "ffn and kv_heads: layers share the total by importance instead of evenly (GGUF arrays; not every reader loads them)");
     field("parameters", parameters, "instead of ffn: largest number of parameters of the result; 0: not used");
-    field("criterion", criterion, "activation (mean over positions, L2 over rows), magnitude or random");
+    field("criterion", criterion, "activation (mean over positions, L2 over rows), taylor (gradient times weight), magnitude or random");
+    field("depth_by", depth_by, "influence (1 - cosine of a layer's input and output) or loss (with the block removed)");
+    field("protect", protect, "layers at each end that depth pruning leaves alone");
     field("data", data, "calibration text");
     field("calibration_rows", calibration_rows, "rows of it");
-    field("multiple", multiple, "widths are rounded to multiples of this, so that quantized blocks fit");
+    field("multiple", multiple, "FFN and hidden sizes are rounded to multiples of this, so that quantized blocks fit");
   }
 };
 

@@ -1,5 +1,6 @@
 #include "teacher/cache_files.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -7,6 +8,8 @@
 
 namespace attar {
 namespace {
+
+constexpr int64_t kMostCached = int64_t{1} << 48;  ///< rows, positions or bytes: sums of them stay far from overflow
 
 std::string numbered(int64_t first, const char* ending) {
   char name[48];
@@ -44,6 +47,7 @@ Json CacheIdentity::to_json() const {
   out["codec"]["kind"] = codec.kind;
   if (codec.kind == "sampled") out["codec"]["samples"] = codec.samples;
   if (codec.kind == "top_k") out["codec"]["k"] = codec.k;
+  if (!codec.hidden_layers.empty()) out["codec"]["hidden_layers"] = codec.hidden_layers;
   return out;
 }
 
@@ -60,6 +64,14 @@ CacheIdentity CacheIdentity::from_json(const Json& value, const std::string& nam
   out.codec.kind = get<std::string>(codec, "kind", name + ": codec");
   if (out.codec.kind == "sampled") out.codec.samples = get<int64_t>(codec, "samples", name + ": codec");
   if (out.codec.kind == "top_k") out.codec.k = get<int64_t>(codec, "k", name + ": codec");
+  if (codec.is_object() && codec.contains("hidden_layers")) {
+    const auto layers = get<Json>(codec, "hidden_layers", name + ": codec");
+    check(layers.is_array() && layers.size() <= 1000, name + ": codec: key 'hidden_layers'", "a list of layers", to_line(layers).substr(0, 80));
+    for (const Json& layer : layers) {
+      check(json_fits<int64_t>(layer), name + ": codec: key 'hidden_layers'", "whole numbers", to_line(layer).substr(0, 80));
+      out.codec.hidden_layers.push_back(layer.get<int64_t>());
+    }
+  }
   return out;
 }
 
@@ -114,7 +126,8 @@ ShardRecord ShardRecord::from_json(const Json& value, const std::string& name) {
   out.distinct = finite(value, "distinct", name);
   out.kept_mass = finite(value, "kept_mass", name);
   out.entropy = finite(value, "entropy", name);
-  check(out.first >= 0 && out.rows >= 1 && out.positions >= 0 && out.bytes >= 0, name + ": numbers of a shard", "none below 0",
+  const bool right = out.first >= 0 && out.rows >= 1 && out.positions >= 0 && out.bytes >= 0;
+  check(right && std::max({out.first, out.rows, out.positions, out.bytes}) <= kMostCached, name + ": numbers of a shard", "none below 0 or above 2^48",
         to_line(value).substr(0, 200));
   check(out.file == shard_file(out.first), name + ": name of a shard", shard_file(out.first), out.file.substr(0, 80));
   return out;
@@ -135,7 +148,8 @@ CachePlan CachePlan::from_json(const Json& value, const std::string& name) {
   out.identity = CacheIdentity::from_json(get<Json>(value, "identity", name), name);
   out.rows = get<int64_t>(value, "rows", name);
   out.shard_rows = get<int64_t>(value, "shard_rows", name);
-  check(out.rows >= 1 && out.shard_rows >= 1, name + ": rows and shard_rows", "1 or more", str(out.rows, " and ", out.shard_rows));
+  check(std::min(out.rows, out.shard_rows) >= 1 && std::max(out.rows, out.shard_rows) <= kMostCached, name + ": rows and shard_rows", "1 to 2^48",
+        str(out.rows, " and ", out.shard_rows));
   return out;
 }
 
@@ -181,6 +195,9 @@ CacheManifest CacheManifest::read(const fs::path& folder) {
   }
   // As a stage's result the cache's own manifest stands inside the artifact's, under facts.cache.
   Json value = read_json(file);
+  if (value.contains("facts") && value["facts"].is_object() && value["facts"].contains("part")) {
+    fail(folder.string(), "a whole cache", "a part of one", "merge the parts: attar capture --merge " + folder.string() + " --merge ... --out DIR");
+  }
   if (value.contains("facts") && value["facts"].is_object() && value["facts"].contains("cache")) value = Json(value["facts"]["cache"]);
   check_kind(value, "teacher_cache", name);
   CacheManifest out;

@@ -1,9 +1,12 @@
 #pragma once
-// The files of a cache beside its shards; inside of the teacher room.
+// The files of a cache beside its shards; inside of the teacher room. No LibTorch here, so that fuzzing reaches it.
+#include <algorithm>
 #include <string>
 #include <vector>
 
-#include "teacher/cache.h"
+#include "base/check.h"
+#include "base/files.h"
+#include "teacher/cache_identity.h"
 
 namespace attar {
 

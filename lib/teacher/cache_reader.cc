@@ -3,6 +3,7 @@
 #include <list>
 #include <mutex>
 
+#include "teacher/cache.h"
 #include "teacher/cache_files.h"
 #include "teacher/codec.h"
 
@@ -124,6 +125,32 @@ LogitTargets CacheReader::targets(const Batch& batch) const {
     }
   }
   return out;
+}
+
+void CacheReader::add_hidden(Batch& batch) const {
+  State& s = *state_;
+  const at::Tensor numbers = batch.at("rows").to(at::kLong).contiguous(), labels = batch.at("labels").to(at::kLong).contiguous();
+  const int64_t B = labels.size(0), T = labels.size(1), shard_rows = s.manifest.plan.shard_rows;
+  for (const int64_t layer : s.codec.hidden_layers()) {
+    at::Tensor out;
+    for (int64_t b = 0; b < B; ++b) {
+      const int64_t row = numbers.const_data_ptr<int64_t>()[b];
+      check(row >= 0 && row < rows(), "cache " + s.folder.string() + ": row", str("0 to ", rows() - 1), str(row),
+            "the cache was captured over other data");
+      const auto shard = s.shard(row / shard_rows);
+      const int64_t D = shard->hidden_width, begin = shard->row_begin[static_cast<size_t>(row % shard_rows)],
+                    end = shard->row_begin[static_cast<size_t>(row % shard_rows) + 1];
+      if (begin == end) continue;
+      if (!out.defined()) out = at::zeros({B * T, D}, at::kHalf);
+      check(out.size(1) == D, "cache " + s.folder.string() + ": width of hidden states", str(out.size(1)), str(D));
+      const at::Tensor places = labels[b].ne(-100).nonzero().squeeze(1);
+      check(places.size(0) == end - begin, str("cache ", s.folder.string(), ": learned positions of row ", row),
+            str(places.size(0), " as in the batch"), str(end - begin), "the cache was captured over other rows");
+      auto* bits = const_cast<uint16_t*>(shard->hidden.at(layer).data()) + begin * D;
+      out.index_copy_(0, places + b * T, at::from_blob(bits, {end - begin, D}, at::kHalf));
+    }
+    batch.columns[str("teacher_hidden_", layer)] = out.defined() ? out : at::zeros({B * T, 1}, at::kHalf);
+  }
 }
 
 bool is_cache(const fs::path& folder) {

@@ -1,9 +1,11 @@
 #include <ATen/ATen.h>
 
+#include <charconv>
 #include <optional>
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "teacher/cache.h"
 #include "teacher/cache_files.h"
 #include "teacher/codec.h"
 
@@ -34,13 +36,16 @@ struct CacheWriter::State {
     return {};
   }
 
+  /// The number of the next position of `row` among the row's learned positions.
+  int64_t place(int64_t row) {
+    check(row >= first && row < first + plan.rows_of(first) && row >= next_row, "rows of a shard", str("rising from ", next_row), str(row));
+    next_row = row;
+    return positions[static_cast<size_t>(row - first)]++;
+  }
+
   void append(at::Tensor logits, double temperature, const at::Tensor& labels, const std::vector<int64_t>& rows) {
     std::vector<int64_t> numbers;
-    for (const int64_t row : rows) {
-      check(row >= first && row < first + plan.rows_of(first) && row >= next_row, "rows of a shard", str("rising from ", next_row), str(row));
-      next_row = row;
-      numbers.push_back(positions[static_cast<size_t>(row - first)]++);
-    }
+    for (const int64_t row : rows) numbers.push_back(place(row));
     codec.encode(std::move(logits), temperature, labels, rows, numbers, encoded);
   }
 };
@@ -66,9 +71,26 @@ CacheWriter::CacheWriter(fs::path folder, const CacheIdentity& identity, int64_t
 
 CacheWriter::~CacheWriter() = default;
 
-std::vector<int64_t> CacheWriter::missing() const {
+ShardRange ShardRange::parse(const std::string& text) {
+  if (text.empty()) return {};
+  ShardRange out;
+  const size_t colon = text.find(':');
+  const auto number = [&](std::string_view part, int64_t& value) {
+    const auto [end, problem] = std::from_chars(part.data(), part.data() + part.size(), value);
+    return problem == std::errc() && end == part.data() + part.size() && value >= 0;
+  };
+  const std::string_view words = text;
+  const bool read = colon != std::string::npos && number(words.substr(0, colon), out.begin) && number(words.substr(colon + 1), out.end);
+  check(read && out.begin < out.end, "shards", "A:B with 0 <= A < B", "'" + text.substr(0, 80) + "'");
+  return out;
+}
+
+std::vector<int64_t> CacheWriter::missing(const ShardRange& range) const {
   std::vector<int64_t> out;
-  for (size_t i = 0; i < state_->shards.size(); ++i) {
+  const auto count = static_cast<int64_t>(state_->shards.size());
+  check(range.begin < count && (range.end <= count || range.end == INT64_MAX), "shards", str("inside 0:", count), str(range.begin, ":", range.end),
+        str("the capture has ", state_->plan.rows, " rows, ", state_->plan.shard_rows, " a shard"));
+  for (auto i = static_cast<size_t>(range.begin); i < static_cast<size_t>(std::min(range.end, count)); ++i) {
     if (!state_->shards[i]) out.push_back(static_cast<int64_t>(i) * state_->plan.shard_rows);
   }
   return out;
@@ -105,8 +127,36 @@ void CacheWriter::add_logits(at::Tensor logits, const at::Tensor& labels, const 
   state_->append(std::move(logits), state_->plan.identity.temperature, labels, rows);
 }
 
+void CacheWriter::add_said(const std::vector<SaidPosition>& positions, const std::vector<int64_t>& rows) {
+  State& s = *state_;
+  check(s.first >= 0 && positions.size() == rows.size(), "a shard", "begun, and a row for each position",
+        str(positions.size(), " and ", rows.size()));
+  for (size_t p = 0; p < positions.size(); ++p) {
+    const int64_t number = s.place(rows[p]);
+    s.codec.encode(positions[p], str("row ", rows[p], ", learned position ", number), s.encoded);
+  }
+}
+
+void CacheWriter::add_hidden(int64_t layer, const at::Tensor& states) {
+  EncodedRows& encoded = state_->encoded;
+  check(states.dim() == 2 && (encoded.hidden_width == 0 || states.size(1) == encoded.hidden_width), "hidden states",
+        str("(positions, ", encoded.hidden_width, ")"), str(states.dim(), " dimensions"));
+  encoded.hidden_width = states.size(1);
+  const at::Tensor wide = states.to(at::kCPU, at::kFloat);
+  check(wide.isfinite().all().item<bool>(), str("outputs of the teacher's layer ", layer), "finite numbers", "infinity or NaN");
+  const at::Tensor kept = wide.clamp(-65504.0, 65504.0).to(at::kHalf).contiguous();
+  const auto* bits = reinterpret_cast<const uint16_t*>(kept.const_data_ptr());
+  encoded.hidden[layer].insert(encoded.hidden[layer].end(), bits, bits + kept.numel());
+}
+
 void CacheWriter::end_shard() {
   State& s = *state_;
+  for (const int64_t layer : s.codec.hidden_layers()) {
+    const auto have = static_cast<int64_t>(s.encoded.hidden[layer].size());
+    check(have == s.encoded.positions() * s.encoded.hidden_width, str("hidden states of layer ", layer), str(s.encoded.positions(), " positions"),
+          str(have, " numbers of width ", s.encoded.hidden_width));
+  }
+  if (!s.codec.hidden_layers().empty()) s.encoded.hidden_width = std::max<int64_t>(s.encoded.hidden_width, 1);
   const int64_t rows = s.plan.rows_of(s.first);
   check(!s.by_rows || s.next_row == s.first + rows, "rows of a shard", str(rows), str(s.next_row - s.first));
   for (const int64_t count : s.positions) s.encoded.row_begin.push_back(s.encoded.row_begin.back() + count);
@@ -131,6 +181,14 @@ void CacheWriter::end_shard() {
   s.shards[static_cast<size_t>(s.first / s.plan.shard_rows)] = record;
   s.first = -1;
   s.encoded = EncodedRows{};
+}
+
+Json CacheWriter::statistics() const {
+  std::vector<ShardRecord> there;
+  for (const auto& shard : state_->shards) {
+    if (shard) there.push_back(*shard);
+  }
+  return cache_statistics(there);
 }
 
 Json CacheWriter::finish() {

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/signals.h"
+#include "teacher/cache.h"
 #include "teacher/cache_files.h"
 
 namespace attar {
@@ -41,8 +42,13 @@ struct PendingStates {
 
 }  // namespace
 
+int64_t rows_of_range(const ShardRange& range, int64_t rows, int64_t shard_rows) {
+  const int64_t count = (rows + shard_rows - 1) / shard_rows;
+  return std::min(rows, std::min(range.end, count) * shard_rows) - std::min(rows, range.begin * shard_rows);
+}
+
 Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity& identity, int64_t batch, int64_t shard_rows,
-             const fs::path& folder) {
+             const fs::path& folder, const ShardRange& range) {
   check(batch >= 1, "batch of a capture", "1 or more", str(batch));
   check(identity.vocab >= 1 && identity.vocab <= teacher.spec().vocab, "vocabulary of a capture", str("1 to the teacher's ", teacher.spec().vocab),
         str(identity.vocab));
@@ -50,11 +56,24 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
   const FolderLock lock(folder);
   remove_leftovers(folder);
   CacheWriter writer(folder, identity, rows.rows(), shard_rows);
-  const std::vector<int64_t> missing = writer.missing();
-  Progress progress("capture", rows.rows(), "rows");
-  int64_t done = rows.rows();
+  const std::vector<int64_t> missing = writer.missing(range);
+  const int64_t wanted = rows_of_range(range, rows.rows(), shard_rows);
+  Progress progress("capture", wanted, "rows");
+  int64_t done = wanted;
   for (const int64_t first : missing) done -= std::min(shard_rows, rows.rows() - first);
   progress.start_at(done);
+  // Outputs of layers are seen as they pass; a copy shares the weights.
+  Decoder watched = teacher;
+  std::map<std::string, at::Tensor> seen;
+  if (!identity.codec.hidden_layers.empty()) {
+    const auto layers = static_cast<int64_t>(teacher.spec().layers.size());
+    check(identity.codec.hidden_layers.back() <= layers, "codec.hidden_layers", str("1 to the teacher's ", layers),
+          str(identity.codec.hidden_layers.back()));
+    for (const int64_t layer : identity.codec.hidden_layers) seen[str("model.layers.", layer - 1, ".output")];
+    watched.set_observer([&seen](const std::string& name, const at::Tensor& value) {
+      if (const auto place = seen.find(name); place != seen.end()) place->second = value;
+    });
+  }
   for (const int64_t first : missing) {
     writer.begin_shard(first);
     const int64_t end = std::min(first + shard_rows, rows.rows());
@@ -69,18 +88,22 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
       done += static_cast<int64_t>(numbers.size());
       progress.update(done);
       if (valid.size(0) == 0) continue;
-      const at::Tensor hidden = teacher.hidden(tokens_of(now));
+      const at::Tensor hidden = watched.hidden(tokens_of(now));
       const int64_t T = hidden.size(1);
       pending.states.push_back(hidden.reshape({-1, hidden.size(2)}).index_select(0, valid));
       pending.labels.push_back(labels.index_select(0, valid));
       for (int64_t i = 0; i < valid.size(0); ++i) pending.rows.push_back(numbers[static_cast<size_t>(valid.data_ptr<int64_t>()[i] / T)]);
+      for (const int64_t layer : identity.codec.hidden_layers) {
+        const at::Tensor& states = seen.at(str("model.layers.", layer - 1, ".output"));
+        writer.add_hidden(layer, states.reshape({-1, states.size(-1)}).index_select(0, valid));
+      }
       pending.flush_full(teacher, writer);
     }
     pending.flush(teacher, writer, static_cast<int64_t>(pending.rows.size()));
     writer.end_shard();
   }
   progress.finish();
-  return writer.finish();
+  return range.whole() ? writer.finish() : writer.statistics();
 }
 
 LogitTargets live_targets(const Decoder& teacher, const Batch& batch) {

@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "base/check.h"
@@ -17,16 +16,36 @@ namespace {
 constexpr int64_t kSearchBlock = 64;  ///< ids whose probabilities are summed together when a draw is looked up
 constexpr float kLeastHalf = -65504.0f;
 
-/// Draws `samples` ids from probs (n) with replacement; they come back ascending. Uniform numbers in order meet the running sum in order.
-void draw_ids(const float* probs, int64_t n, Rng rng, std::vector<double>& uniforms, std::vector<int32_t>& drawn) {
-  for (double& u : uniforms) u = rng.uniform();
-  std::sort(uniforms.begin(), uniforms.end());
+/// Sum of a block in sixteen lanes, which becomes vector code on any processor and gives the same bits on all.
+float block_sum(const float* values, int64_t count) {
+  float lanes[16] = {};
+  int64_t j = 0;
+  for (; j + 16 <= count; j += 16)
+    for (int64_t lane = 0; lane < 16; ++lane) lanes[lane] += values[j + lane];
+  for (; j < count; ++j) lanes[j % 16] += values[j];
+  for (int64_t width = 8; width > 0; width /= 2)
+    for (int64_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  return lanes[0];
+}
+
+/// Room that the draws of one position after the other use.
+struct DrawRoom {
+  std::vector<double> uniforms;
+  std::vector<int32_t> drawn;
+  std::vector<float> sums;  ///< of each block
+};
+
+/// Draws ids from probs (n) with replacement, as many as there is room for; they come back ascending. Uniform numbers in order meet the running sum
+/// in order.
+void draw_ids(const float* probs, int64_t n, Rng rng, DrawRoom& room) {
+  for (double& u : room.uniforms) u = rng.uniform();
+  std::sort(room.uniforms.begin(), room.uniforms.end());
+  const std::vector<double>& uniforms = room.uniforms;
   double total = 0;
+  room.sums.resize(static_cast<size_t>((n + kSearchBlock - 1) / kSearchBlock));
   for (int64_t begin = 0; begin < n; begin += kSearchBlock) {
-    const int64_t end = std::min(n, begin + kSearchBlock);
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = begin; j < end; ++j) sum += probs[j];
+    const float sum = block_sum(probs + begin, std::min(kSearchBlock, n - begin));
+    room.sums[static_cast<size_t>(begin / kSearchBlock)] = sum;
     total += sum;
   }
   double before = 0;
@@ -34,9 +53,7 @@ void draw_ids(const float* probs, int64_t n, Rng rng, std::vector<double>& unifo
   int64_t last = 0;  // the last id with any mass: rounding may leave the highest draws beyond the sum
   for (int64_t begin = 0; begin < n && next < uniforms.size(); begin += kSearchBlock) {
     const int64_t end = std::min(n, begin + kSearchBlock);
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = begin; j < end; ++j) sum += probs[j];
+    const float sum = room.sums[static_cast<size_t>(begin / kSearchBlock)];
     if (sum > 0) last = begin;
     const double after = before + sum;
     if (uniforms[next] * total < after) {
@@ -48,7 +65,7 @@ void draw_ids(const float* probs, int64_t n, Rng rng, std::vector<double>& unifo
           if (probs[id] > 0) mass_id = id;
           running += probs[id++];
         }
-        drawn[next] = static_cast<int32_t>(id < end ? id : mass_id);
+        room.drawn[next] = static_cast<int32_t>(id < end ? id : mass_id);
       }
     }
     before = after;
@@ -56,31 +73,13 @@ void draw_ids(const float* probs, int64_t n, Rng rng, std::vector<double>& unifo
   if (next < uniforms.size()) {
     int64_t id = std::min(n, last + kSearchBlock) - 1;
     while (id > 0 && probs[id] <= 0) --id;
-    for (; next < uniforms.size(); ++next) drawn[next] = static_cast<int32_t>(id);
+    for (; next < uniforms.size(); ++next) room.drawn[next] = static_cast<int32_t>(id);
   }
 }
 
 }  // namespace
 
 uint16_t half_bits(float value) { return c10::Half(value).x; }
-float from_half_bits(uint16_t bits) { return static_cast<float>(c10::Half(bits, c10::Half::from_bits())); }
-
-int64_t EncodedRows::bytes() const {
-  const auto size = [](const auto& values) { return static_cast<int64_t>(values.size() * sizeof(values[0])); };
-  return size(row_begin) + size(entropy) + size(label_log_prob) + size(top_id) + size(distinct) + size(ids) + size(counts) + size(log_probs) +
-         size(tail) + size(begin);
-}
-
-TeacherCodec::TeacherCodec(const CacheIdentity& identity) : codec_(identity.codec), vocab_(identity.vocab), seed_(identity.seed) {
-  check(codec_.kind == "sampled" || codec_.kind == "top_k" || codec_.kind == "full", "codec.kind", "sampled, top_k or full", "'" + codec_.kind + "'",
-        nearest_hint(codec_.kind, {"sampled", "top_k", "full"}));
-  check(vocab_ >= 1 && vocab_ <= int64_t{1} << 30, "a cache's vocabulary", "1 to 2^30 ids", str(vocab_));
-  if (sampled()) check(codec_.samples >= 1 && codec_.samples <= 255, "codec.samples", "1 to 255", str(codec_.samples));
-  if (codec_.kind == "top_k") check(codec_.k >= 1 && codec_.k <= vocab_, "codec.k", str("1 to the vocabulary's ", vocab_), str(codec_.k));
-  check(std::isfinite(identity.temperature) && identity.temperature > 0, "capture's temperature", "above 0", str(identity.temperature));
-  id_bits_ = std::bit_width(static_cast<uint64_t>(vocab_ - 1));
-  count_bits_ = std::bit_width(static_cast<uint64_t>(codec_.samples));
-}
 
 void TeacherCodec::encode(at::Tensor logits, double temperature, const at::Tensor& labels, const std::vector<int64_t>& rows,
                           const std::vector<int64_t>& numbers, EncodedRows& out) const {
@@ -126,14 +125,13 @@ void TeacherCodec::encode_sampled(const at::Tensor& probs, const std::vector<int
   const uint64_t stream = stream_of("teacher draws");
 #pragma omp parallel num_threads(at::get_num_threads())
   {
-    std::vector<double> uniforms(static_cast<size_t>(samples));
-    std::vector<int32_t> one(static_cast<size_t>(samples));
+    DrawRoom room{std::vector<double>(static_cast<size_t>(samples)), std::vector<int32_t>(static_cast<size_t>(samples)), {}};
 #pragma omp for schedule(static)
     for (int64_t p = 0; p < count; ++p) {
       // 256 numbers are set apart for each position, samples are at most 255.
       const Rng rng(seed_, stream + static_cast<uint64_t>(rows[p]), static_cast<uint64_t>(numbers[p]) << 8);
-      draw_ids(values + p * stride, vocab_, rng, uniforms, one);
-      std::copy(one.begin(), one.end(), drawn.begin() + p * samples);
+      draw_ids(values + p * stride, vocab_, rng, room);
+      std::copy(room.drawn.begin(), room.drawn.end(), drawn.begin() + p * samples);
     }
   }
   for (int64_t p = 0; p < count; ++p) {
@@ -168,29 +166,6 @@ void TeacherCodec::encode_top_k(const at::Tensor& logits, const at::Tensor& log_
     out.mass_sum += std::min(1.0, mass);
     out.distinct_sum += static_cast<double>(codec_.k);
   }
-}
-
-int64_t TeacherCodec::width(const EncodedRows& rows, int64_t p) const { return sampled() ? rows.distinct[p] : codec_.k; }
-
-float TeacherCodec::decode(const EncodedRows& rows, int64_t p, int32_t* ids, float* probs) const {
-  if (sampled()) {
-    const int64_t begin = rows.begin[p], count = rows.distinct[p];
-    const float share = 1.0f / static_cast<float>(codec_.samples);
-    for (int64_t i = 0; i < count; ++i) {
-      ids[i] = rows.ids[begin + i];
-      probs[i] = static_cast<float>(rows.counts[begin + i]) * share;
-    }
-    return 0;
-  }
-  // Half floats do not sum to one any more: ids and tail are divided by their sum.
-  float sum = from_half_bits(rows.tail[p]);
-  for (int64_t i = 0; i < codec_.k; ++i) {
-    ids[i] = rows.ids[p * codec_.k + i];
-    probs[i] = std::exp(from_half_bits(rows.log_probs[p * codec_.k + i]));
-    sum += probs[i];
-  }
-  for (int64_t i = 0; i < codec_.k; ++i) probs[i] /= sum;
-  return from_half_bits(rows.tail[p]) / sum;
 }
 
 }  // namespace attar

@@ -5,7 +5,11 @@
 #include <vector>
 
 #include "formats/shard.h"
-#include "teacher/cache.h"
+#include "teacher/cache_identity.h"
+
+namespace at {
+class Tensor;
+}
 
 namespace attar {
 
@@ -20,12 +24,23 @@ struct EncodedRows {
   std::vector<uint16_t> log_probs;                ///< top_k: (P, k); full: (P, V)
   std::vector<uint16_t> tail;                     ///< top_k: (P) mass outside ids
   std::vector<int64_t> begin;                     ///< sampled: (P + 1) into ids; made of `distinct`, not stored
+  std::map<int64_t, std::vector<uint16_t>> hidden;  ///< layer -> (P, hidden_width) outputs of the layer
+  int64_t hidden_width = 0;
   double distinct_sum = 0, mass_sum = 0, entropy_sum = 0;  ///< of encoded positions, for the statistics; not stored
   int64_t positions() const { return static_cast<int64_t>(entropy.size()); }
   int64_t bytes() const;                          ///< memory taken
 };
 
-/// From a teacher's logits to what is kept and back. The draws of a position depend on (seed, row, position) alone.
+/// What a teacher elsewhere (a server, another tool) says of one position: the ids it names by falling probability, and the label.
+struct SaidPosition {
+  std::vector<int32_t> ids;
+  std::vector<double> log_probs;  ///< nats, at temperature 1
+  double label_log_prob = 0;
+  bool known = true;              ///< false: it says nothing of this position, which then teaches nothing
+};
+
+/// From a teacher's logits to what is kept (codec.cc) and back (codec_arrays.cc, without LibTorch, so that fuzzing reaches it). The draws of
+/// a position depend on (seed, row, position) alone.
 class TeacherCodec {
  public:
   /// Error if the codec is unknown or its numbers are out of range.
@@ -34,6 +49,10 @@ class TeacherCodec {
   /// and its number among the row's learned positions.
   void encode(at::Tensor logits, double temperature, const at::Tensor& labels, const std::vector<int64_t>& rows, const std::vector<int64_t>& numbers,
               EncodedRows& out) const;
+  /// Adds a position of codec top_k (codec_said.cc). Error unless ids are different, inside the vocabulary and at most k, and log-probabilities
+  /// finite, at most 0, falling and of a sum of at most 1. A sum above 1 by rounding is divided away, what is missing to 1 is the tail; `name`
+  /// stands in errors.
+  void encode(const SaidPosition& said, const std::string& name, EncodedRows& out) const;
   std::map<std::string, ShardArray> pack(const EncodedRows& rows) const;
   /// Every array checked: lengths, ids, counts, order. `name` stands in errors.
   EncodedRows unpack(const std::map<std::string, ShardArray>& arrays, int64_t rows, const std::string& name) const;
@@ -42,6 +61,7 @@ class TeacherCodec {
   float decode(const EncodedRows& rows, int64_t p, int32_t* ids, float* probs) const;
   bool sampled() const { return codec_.kind == "sampled"; }
   bool full() const { return codec_.kind == "full"; }
+  const std::vector<int64_t>& hidden_layers() const { return codec_.hidden_layers; }
   int64_t vocab() const { return vocab_; }
 
  private:

@@ -1,14 +1,17 @@
-// Encoded rows as the arrays of a shard, and back with every value checked.
-#include <ATen/ATen.h>
-
+// Encoded rows as the arrays of a shard, and back with every value checked. Without LibTorch: shards are what strangers wrote.
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/ggml_half.h"
 #include "teacher/codec.h"
 
 namespace attar {
 namespace {
+
+constexpr uint16_t kNoMassBits = 0xFBFF;  ///< -65504, the least half float: stands where an id has no mass
 
 template <class T>
 ShardArray shard_array(const char* dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
@@ -40,6 +43,32 @@ void check_ids_inside(const std::vector<int32_t>& ids, int64_t vocab, const char
 
 }  // namespace
 
+float from_half_bits(uint16_t bits) { return fp16_to_fp32(bits); }
+
+int64_t EncodedRows::bytes() const {
+  const auto size = [](const auto& values) { return static_cast<int64_t>(values.size() * sizeof(values[0])); };
+  int64_t total = size(row_begin) + size(entropy) + size(label_log_prob) + size(top_id) + size(distinct) + size(ids) + size(counts) +
+                  size(log_probs) + size(tail) + size(begin);
+  for (const auto& [layer, states] : hidden) total += size(states);
+  return total;
+}
+
+TeacherCodec::TeacherCodec(const CacheIdentity& identity) : codec_(identity.codec), vocab_(identity.vocab), seed_(identity.seed) {
+  check(codec_.kind == "sampled" || codec_.kind == "top_k" || codec_.kind == "full", "codec.kind", "sampled, top_k or full", "'" + codec_.kind + "'",
+        nearest_hint(codec_.kind, {"sampled", "top_k", "full"}));
+  check(vocab_ >= 1 && vocab_ <= int64_t{1} << 30, "a cache's vocabulary", "1 to 2^30 ids", str(vocab_));
+  if (sampled()) check(codec_.samples >= 1 && codec_.samples <= 255, "codec.samples", "1 to 255", str(codec_.samples));
+  if (codec_.kind == "top_k") check(codec_.k >= 1 && codec_.k <= vocab_, "codec.k", str("1 to the vocabulary's ", vocab_), str(codec_.k));
+  for (size_t i = 0; i < codec_.hidden_layers.size(); ++i) {
+    const int64_t layer = codec_.hidden_layers[i];
+    check(layer >= 1 && layer <= 100000 && (i == 0 || layer > codec_.hidden_layers[i - 1]), "codec.hidden_layers", "layers from 1, rising",
+          str(layer));
+  }
+  check(std::isfinite(identity.temperature) && identity.temperature > 0, "capture's temperature", "above 0", str(identity.temperature));
+  id_bits_ = std::bit_width(static_cast<uint64_t>(vocab_ - 1));
+  count_bits_ = std::bit_width(static_cast<uint64_t>(codec_.samples));
+}
+
 std::map<std::string, ShardArray> TeacherCodec::pack(const EncodedRows& rows) const {
   const int64_t P = rows.positions(), E = static_cast<int64_t>(rows.ids.size());
   std::map<std::string, ShardArray> arrays;
@@ -54,6 +83,7 @@ std::map<std::string, ShardArray> TeacherCodec::pack(const EncodedRows& rows) co
   arrays["entropy"] = shard_array("f16", {P}, rows.entropy);
   arrays["label_log_prob"] = shard_array("f16", {P}, rows.label_log_prob);
   put_ids("top_id", rows.top_id, {P});
+  for (const auto& [layer, states] : rows.hidden) arrays[str("hidden_", layer)] = shard_array("f16", {P, rows.hidden_width}, states);
   if (sampled()) {
     arrays["distinct"] = shard_array("u8", {P}, rows.distinct);
     if (packed()) {
@@ -99,6 +129,16 @@ EncodedRows TeacherCodec::unpack(const std::map<std::string, ShardArray>& arrays
   out.entropy = values_of<uint16_t>(arrays, "entropy", "f16", {P}, name);
   out.label_log_prob = values_of<uint16_t>(arrays, "label_log_prob", "f16", {P}, name);
   out.top_id = get_ids("top_id", {P});
+  for (const int64_t layer : codec_.hidden_layers) {
+    const std::string key = str("hidden_", layer);
+    std::vector<uint16_t>& states = out.hidden[layer] = values_of<uint16_t>(arrays, key.c_str(), "f16", {P, -1}, name);
+    const int64_t width = arrays.at(key).shape[1];
+    if (out.hidden_width == 0) out.hidden_width = width;
+    check(width >= 1 && width == out.hidden_width, name + ": array '" + key + "'", "one width for all layers", str(width));
+    for (const uint16_t bits : states) {
+      if ((bits & 0x7C00u) == 0x7C00u) fail(name + ": array '" + key + "'", "finite numbers", "infinity or NaN");
+    }
+  }
   if (full()) {
     out.log_probs = values_of<uint16_t>(arrays, "log_probs", "f16", {P, vocab_}, name);
     return out;
@@ -145,6 +185,32 @@ EncodedRows TeacherCodec::unpack(const std::map<std::string, ShardArray>& arrays
     }
   }
   return out;
+}
+
+int64_t TeacherCodec::width(const EncodedRows& rows, int64_t p) const { return sampled() ? rows.distinct[p] : codec_.k; }
+
+float TeacherCodec::decode(const EncodedRows& rows, int64_t p, int32_t* ids, float* probs) const {
+  if (sampled()) {
+    const int64_t begin = rows.begin[p], count = rows.distinct[p];
+    const float share = 1.0f / static_cast<float>(codec_.samples);
+    for (int64_t i = 0; i < count; ++i) {
+      ids[i] = rows.ids[begin + i];
+      probs[i] = static_cast<float>(rows.counts[begin + i]) * share;
+    }
+    return 0;
+  }
+  // Half floats do not sum to one any more: ids and tail are divided by their sum.
+  float sum = from_half_bits(rows.tail[p]);
+  for (int64_t i = 0; i < codec_.k; ++i) {
+    ids[i] = rows.ids[p * codec_.k + i];
+    probs[i] = std::exp(from_half_bits(rows.log_probs[p * codec_.k + i]));
+    sum += probs[i];
+  }
+  for (int64_t i = 0; i < codec_.k; ++i) {
+    if (rows.log_probs[p * codec_.k + i] == kNoMassBits) ids[i] = -1;  // fewer than k were named
+    probs[i] /= sum;
+  }
+  return from_half_bits(rows.tail[p]) / sum;
 }
 
 }  // namespace attar

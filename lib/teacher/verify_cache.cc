@@ -1,6 +1,7 @@
 #include <set>
 
 #include "base/hash.h"
+#include "teacher/cache.h"
 #include "teacher/cache_files.h"
 #include "teacher/codec.h"
 

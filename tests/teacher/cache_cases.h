@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "data_path.h"
+#include "model/decoder.h"
 #include "teacher/cache.h"
 
 namespace attar {
@@ -61,6 +62,43 @@ inline Batch case_batch(const std::vector<int64_t>& rows, int64_t vocab) {
   }
   batch.columns["labels"] = labels;
   return batch;
+}
+
+/// A decoder whose distributions are far from flat.
+inline Decoder small_teacher(int64_t vocab) {
+  ModelSpec spec;
+  spec.vocab = vocab;
+  spec.hidden = 32;
+  spec.head_size = 8;
+  spec.context = 64;
+  spec.layers.assign(2, LayerSpec{.ffn = 48, .heads = 4, .kv_heads = 2});
+  Decoder decoder = Decoder::random(spec, 5);
+  for (auto& [name, tensor] : decoder.weights()) {
+    if (tensor.dim() == 2) tensor.mul_(8);  // the default initialisation is nearly flat
+  }
+  return decoder;
+}
+
+/// Rows of unlike lengths of which a part is learned.
+inline TokenRows small_rows(int64_t rows, int64_t seq, int64_t vocab) {
+  TokenRows out;
+  out.ids = at::zeros({rows, seq}, at::kInt);
+  out.learn = at::zeros({rows, seq}, at::kByte);
+  out.segments = at::full({rows, seq}, -1, at::kInt);
+  out.lengths = at::zeros({rows}, at::kInt);
+  Rng rng(3, 1);
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t length = 6 + rng.below(seq - 6);
+    out.lengths[r] = length;
+    for (int64_t t = 0; t < length; ++t) {
+      out.ids[r][t] = rng.below(vocab);
+      out.learn[r][t] = rng.uniform() < 0.4 ? 1 : 0;
+      out.segments[r][t] = t < length / 2 ? 0 : 1;
+    }
+  }
+  out.data_hash = "data";
+  out.fingerprint = "rows";
+  return out;
 }
 
 inline std::map<std::string, std::string> folder_bytes_by_name(const fs::path& folder) {
