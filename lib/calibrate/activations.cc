@@ -5,7 +5,9 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/log.h"
+#include "calibrate/activation_sums.h"
 #include "data/source.h"
 #include "formats/safetensors.h"
 #include "spec/model_spec.h"
@@ -13,102 +15,93 @@
 namespace attar {
 namespace {
 
-bool is_norm_output(const std::string& name) {
-  // What a norm gives is what the first linear after it reads.
-  return name.ends_with("self_attn.q_proj.weight") || name.ends_with("mlp.gate_proj.weight");
+constexpr const char* kStatisticsKind = "attar activation statistics";
+
+/// Sums of one rank become those of all; every rank knows the same names.
+void add_over_ranks(ActivationSums& sums, ProcessGroup& group) {
+  if (group.size() == 1) return;
+  std::vector<at::Tensor> flat;
+  for (const auto& [name, sum] : sums.all()) flat.push_back(sum);
+  at::Tensor buffer = at::cat(flat);
+  group.all_reduce_sum(buffer);
+  int64_t begin = 0;
+  for (at::Tensor& sum : flat) {
+    sum.copy_(buffer.narrow(0, begin, sum.numel()));
+    begin += sum.numel();
+  }
 }
 
-/// Adds up one batch after another. Padding and what stands on it is weighted with zero.
-class Collector {
- public:
-  explicit Collector(int64_t layers) : influence_(static_cast<size_t>(layers), 0.0), inputs_(static_cast<size_t>(layers)) {}
-
-  void begin(const at::Tensor& segments) {
-    valid_ = segments.ge(0).to(at::kDouble);
-    lengths_ = valid_.sum(1).clamp_min(1);
-  }
-
-  void see(const std::string& name, const at::Tensor& x) {
-    const at::Tensor values = x.detach().to(at::kDouble);
-    const at::Tensor mask = valid_.unsqueeze(-1);
-    if (name.ends_with(".input") || name.ends_with(".output")) return block(name, values);
-    const at::Tensor magnitude = (values.abs() * mask).sum(1).div(lengths_.unsqueeze(-1)).square().sum(0);
-    add(magnitude_, name, magnitude);
-    add(square_, name, (values.square() * mask).sum(at::IntArrayRef({0, 1})));
-    if (is_norm_output(name)) add(magnitude_, kHidden, magnitude);
-  }
-
-  ActivationStatistics finish(int64_t rows) {
-    ActivationStatistics out;
-    out.rows = rows;
-    out.tokens = tokens_;
-    for (auto& [name, sum] : magnitude_)
-      if (name == kHidden) out.hidden_magnitude = sum.sqrt();
-      else out.magnitude[name] = sum.sqrt();
-    for (auto& [name, sum] : square_) out.mean_square[name] = sum / static_cast<double>(std::max<int64_t>(tokens_, 1));
-    for (double sum : influence_) out.block_influence.push_back(sum / static_cast<double>(std::max<int64_t>(tokens_, 1)));
-    return out;
-  }
-  void end() { tokens_ += static_cast<int64_t>(valid_.sum().item<double>()); }
-
- private:
-  static void add(std::map<std::string, at::Tensor>& sums, const std::string& name, const at::Tensor& value) {
-    const auto found = sums.find(name);
-    if (found == sums.end()) sums[name] = value.clone();
-    else found->second += value;
-  }
-  /// Layer's output against its input, held from a moment before.
-  void block(const std::string& name, const at::Tensor& values) {
-    const size_t layer = std::stoul(name.substr(std::strlen("model.layers.")));
-    if (name.ends_with(".input")) {
-      inputs_.at(layer) = values;
-      return;
+ActivationStatistics finished(const ActivationSums& sums, const ModelSpec& spec) {
+  ActivationStatistics out;
+  const auto& all = sums.all();
+  out.tokens = static_cast<int64_t>(all.at("tokens")[0].item<double>());
+  out.rows = static_cast<int64_t>(all.at("rows")[0].item<double>());
+  const double tokens = static_cast<double>(std::max<int64_t>(out.tokens, 1));
+  at::Tensor hidden = at::zeros({spec.hidden}, at::kDouble);
+  for (const auto& [name, sum] : all) {
+    if (name.starts_with("magnitude.")) {
+      const std::string weight = name.substr(std::strlen("magnitude."));
+      out.magnitude[weight] = sum.sqrt();
+      out.mean_square[weight] = all.at("square." + weight) / tokens;
+      if (weight.ends_with("self_attn.q_proj.weight") || weight.ends_with("mlp.gate_proj.weight")) hidden += sum;
     }
-    const at::Tensor cosine = at::cosine_similarity(inputs_.at(layer), values, -1, 1e-12);
-    influence_.at(layer) += ((1 - cosine) * valid_).sum().item<double>();
-    inputs_.at(layer) = at::Tensor();
   }
-
-  static constexpr const char* kHidden = "hidden";
-  at::Tensor valid_, lengths_;
-  std::map<std::string, at::Tensor> magnitude_, square_;
-  std::vector<double> influence_;
-  std::vector<at::Tensor> inputs_;
-  int64_t tokens_ = 0;
-};
+  for (const auto& [name, other] : sums.same_input()) {
+    out.magnitude[name] = out.magnitude.at(other);
+    out.mean_square[name] = out.mean_square.at(other);
+  }
+  out.hidden_magnitude = hidden.sqrt();
+  out.hidden_square = all.at("square.hidden") / (tokens * 2 * static_cast<double>(spec.layers.size()));
+  for (size_t layer = 0; layer < spec.layers.size(); ++layer)
+    out.block_influence.push_back(all.at("influence.model.layers." + std::to_string(layer))[0].item<double>() / tokens);
+  return out;
+}
 
 }  // namespace
 
-ActivationStatistics collect_activations(Decoder& model, const TokenRows& rows, int64_t limit, int64_t batch) {
+ActivationStatistics collect_activations(Decoder& model, const TokenRows& rows, const CalibrationOptions& options, ProcessGroup& group) {
   at::NoGradGuard no_grad;
-  const int64_t count = std::min(limit, rows.rows());
-  check(count > 0, "calibration", "a row or more", "none");
-  Collector collector(static_cast<int64_t>(model.spec().layers.size()));
-  model.set_observer([&](const std::string& name, const at::Tensor& x) { collector.see(name, x); });
+  const int64_t count = std::min(options.rows, rows.rows());
+  check(count > 0, "calibration", "a row or more", "none", "give more text, or shorter rows (data.seq)");
+  if (count < options.rows) log_warn(str("calibration: ", options.rows, " rows asked, the text gives ", count));
+  ActivationSums sums;
+  const std::string fingerprint =
+      sha256(str(rows.fingerprint, " ", count, " ", options.batch, " ", group.rank(), "/", group.size(), " ", model.spec().layers.size()));
+  int64_t first = options.partial.empty() ? 0 : sums.load(options.partial, fingerprint);
+  const int64_t batches = (count + options.batch - 1) / options.batch;
+  check(batches >= group.size(), "calibration", str(group.size(), " batches or more: one a rank"), str(batches), "fewer ranks, or a smaller batch");
+  model.set_observer([&](const std::string& name, const at::Tensor& x) { sums.see(name, x); });
   Progress progress("calibration", count, "rows");
-  for (int64_t first = 0; first < count; first += batch) {
+  progress.start_at(std::min(first * options.batch, count));
+  for (int64_t number = std::max(first, group.rank()); number < batches; number += group.size()) {
     std::vector<int64_t> numbers;
-    for (int64_t r = first; r < std::min(first + batch, count); ++r) numbers.push_back(r);
+    for (int64_t r = number * options.batch; r < std::min((number + 1) * options.batch, count); ++r) numbers.push_back(r);
     const Batch part = make_batch(rows, numbers);
-    collector.begin(part.at("segments"));
-    model.hidden({part.at("ids"), part.at("segments"), {}, {}});
-    collector.end();
-    progress.update(first + static_cast<int64_t>(numbers.size()));
+    sums.begin(part.at("segments"));
+    const at::Device device = model.weights().begin()->second.device();
+    model.hidden({part.at("ids").to(device), part.at("segments").to(device), {}, {}});
+    sums.end();
+    progress.update(numbers.back() + 1);
+    const int64_t next = number + group.size();
+    if (!options.partial.empty() && next < batches && (next / group.size()) % options.save_every == 0) sums.save(options.partial, fingerprint, next);
   }
   model.set_observer({});
   progress.finish();
-  return collector.finish(count);
+  add_over_ranks(sums, group);
+  return finished(sums, model.spec());
 }
 
 void save_statistics(const ActivationStatistics& s, const fs::path& file) {
-  std::vector<std::pair<std::string, at::Tensor>> tensors = {
-      {"block_influence", at::tensor(s.block_influence, at::kDouble)}, {"counts", at::tensor(std::vector<double>{static_cast<double>(s.tokens), static_cast<double>(s.rows)}, at::kDouble)}};
+  const std::vector<double> counts = {static_cast<double>(s.tokens), static_cast<double>(s.rows)};
+  std::vector<std::pair<std::string, at::Tensor>> tensors = {{"block_influence", at::tensor(s.block_influence, at::kDouble)},
+                                                             {"counts", at::tensor(counts, at::kDouble)}};
   if (s.hidden_magnitude.defined()) tensors.push_back({"hidden_magnitude", s.hidden_magnitude});
+  if (s.hidden_square.defined()) tensors.push_back({"hidden_square", s.hidden_square});
   for (const auto& [name, tensor] : s.magnitude) tensors.push_back({"magnitude." + name, tensor});
   for (const auto& [name, tensor] : s.mean_square) tensors.push_back({"mean_square." + name, tensor});
   std::vector<SafetensorsWriter::Declared> declared;
   for (const auto& [name, tensor] : tensors) declared.push_back({name, Dtype::f64, tensor.sizes().vec()});
-  SafetensorsWriter writer(file, declared, {{"kind", "attar activation statistics"}, {"version", "1"}});
+  SafetensorsWriter writer(file, declared, {{"kind", kStatisticsKind}, {"version", "2"}});
   for (const auto& [name, tensor] : tensors) {
     const at::Tensor flat = tensor.contiguous();
     writer.write(flat.const_data_ptr(), static_cast<size_t>(flat.nbytes()));
@@ -119,17 +112,19 @@ void save_statistics(const ActivationStatistics& s, const fs::path& file) {
 ActivationStatistics load_statistics(const fs::path& path) {
   const SafetensorsFile file(path);
   const auto kind = file.metadata().find("kind");
-  check(kind != file.metadata().end() && kind->second == "attar activation statistics", path.string(), "activation statistics", "another kind of file");
+  check(kind != file.metadata().end() && kind->second == kStatisticsKind, path.string(), kStatisticsKind, "another kind of file");
   ActivationStatistics out;
   for (const auto& [name, entry] : file.tensors()) {
     check(entry.dtype == Dtype::f64, path.string() + ": '" + name + "'", "F64", dtype_name(entry.dtype));
     at::Tensor tensor = at::empty(entry.shape, at::kDouble);
     std::memcpy(tensor.data_ptr(), file.bytes(name).data(), file.bytes(name).size());
-    if (name == "block_influence") out.block_influence.assign(tensor.const_data_ptr<double>(), tensor.const_data_ptr<double>() + tensor.numel());
+    const double* values = tensor.const_data_ptr<double>();
+    if (name == "block_influence") out.block_influence.assign(values, values + tensor.numel());
     else if (name == "hidden_magnitude") out.hidden_magnitude = tensor;
-    else if (name == "counts" && tensor.numel() == 2) out.tokens = static_cast<int64_t>(tensor[0].item<double>()), out.rows = static_cast<int64_t>(tensor[1].item<double>());
-    else if (name.rfind("magnitude.", 0) == 0) out.magnitude[name.substr(10)] = tensor;
-    else if (name.rfind("mean_square.", 0) == 0) out.mean_square[name.substr(12)] = tensor;
+    else if (name == "hidden_square") out.hidden_square = tensor;
+    else if (name == "counts" && tensor.numel() == 2) out.tokens = static_cast<int64_t>(values[0]), out.rows = static_cast<int64_t>(values[1]);
+    else if (name.starts_with("magnitude.")) out.magnitude[name.substr(std::strlen("magnitude."))] = tensor;
+    else if (name.starts_with("mean_square.")) out.mean_square[name.substr(std::strlen("mean_square."))] = tensor;
   }
   return out;
 }

@@ -3,59 +3,78 @@
 #include <ATen/ATen.h>
 
 #include "base/check.h"
-#include "base/rng.h"
-#include "spec/pruned_spec.h"
+#include "data/source.h"
+#include "kernels/linear_loss.h"
+#include "model/decoder.h"
+#include "prune/surgery.h"
 
 namespace attar {
 namespace {
 
-const char* const kFfnWeights[] = {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+constexpr int64_t kPruneBatch = 16;
 
-/// Importance of the FFN channels of one layer, (F) float64: higher stays.
-at::Tensor ffn_scores(const Checkpoint& model, int64_t layer, const PruneConfig& config, const ActivationStatistics& statistics, uint64_t seed) {
-  const std::string down = layer_name(layer, "mlp.down_proj.weight");
-  const int64_t width = model.spec.layers[static_cast<size_t>(layer)].ffn;
-  if (config.criterion == "activation") {
-    const auto found = statistics.magnitude.find(down);
-    check(found != statistics.magnitude.end() && found->second.numel() == width, "statistics of '" + down + "'", str(width, " channels"),
-          found == statistics.magnitude.end() ? "none" : str(found->second.numel()), "collect them from this very model");
-    return found->second.to(at::kDouble);
-  }
-  if (config.criterion == "magnitude") {
-    at::Tensor squares = model.weights.at(down).to(at::kDouble).square().sum(0);
-    for (const char* part : {"mlp.gate_proj.weight", "mlp.up_proj.weight"}) squares += model.weights.at(layer_name(layer, part)).to(at::kDouble).square().sum(1);
-    return squares.sqrt();
-  }
-  check(config.criterion == "random", "criterion", "activation, magnitude or random", config.criterion);
-  at::Tensor scores = at::empty({width}, at::kDouble);
-  Rng rng(seed, static_cast<uint64_t>(layer));
-  for (int64_t i = 0; i < width; ++i) scores[i] = rng.uniform();
-  return scores;
+Saliency saliency_by(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, uint64_t seed, ProcessGroup& group) {
+  if (config.criterion == "activation") return activation_saliency(model.spec, evidence.statistics);
+  if (config.criterion == "magnitude") return magnitude_saliency(model);
+  if (config.criterion == "random") return random_saliency(model.spec, seed);
+  check(config.criterion == "taylor", "criterion", "activation, taylor, magnitude or random", config.criterion);
+  check(evidence.rows, "criterion taylor", "calibration rows", "none", "give data");
+  return taylor_saliency(model, *evidence.rows, config.calibration_rows, kPruneBatch, group);
+}
+
+/// Share of a vector's sum that some of its elements hold.
+double share_of(const at::Tensor& scores, const at::Tensor& kept) {
+  const double all = scores.sum().item<double>();
+  return all > 0 ? scores.index_select(0, kept).sum().item<double>() / all : 1.0;
 }
 
 }  // namespace
 
-Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const ActivationStatistics& statistics, uint64_t seed, Json& report) {
-  Checkpoint out = model;
-  out.codes.clear();
-  out.spec = pruned_spec(model.spec, config);
-  report = {{"criterion", config.criterion}, {"layers", Json::array()}};
-  for (int64_t layer = 0; layer < static_cast<int64_t>(model.spec.layers.size()); ++layer) {
-    const int64_t before = model.spec.layers[static_cast<size_t>(layer)].ffn, after = out.spec.layers[static_cast<size_t>(layer)].ffn;
-    const at::Tensor scores = ffn_scores(model, layer, config, statistics, seed);
-    // Stable, so that equal scores keep the lower channel; then in the order of the channels, which keeps files comparable.
-    const at::Tensor order = std::get<1>(at::sort(scores, /*stable=*/true, /*dim=*/0, /*descending=*/true));
-    const at::Tensor kept = std::get<0>(at::sort(order.slice(0, 0, after)));
-    for (const char* part : kFfnWeights) {
-      const bool down = std::string(part) == "mlp.down_proj";
-      at::Tensor& weight = out.weights.at(layer_name(layer, std::string(part) + ".weight"));
-      weight = weight.index_select(down ? 1 : 0, kept).contiguous();
-      const auto bias = out.weights.find(layer_name(layer, std::string(part) + ".bias"));
-      if (!down && bias != out.weights.end()) bias->second = bias->second.index_select(0, kept).contiguous();
-    }
-    const double total = scores.sum().item<double>();
-    report["layers"].push_back({{"layer", layer}, {"ffn_before", before}, {"ffn", after},
-                                {"kept_importance", total > 0 ? scores.index_select(0, kept).sum().item<double>() / total : 1.0}});
+bool needs_statistics(const PruneConfig& config) { return config.criterion == "activation"; }
+bool needs_calibration(const PruneConfig& config) {
+  return needs_statistics(config) || config.criterion == "taylor" || (config.depth < 1 && config.depth_by == "loss");
+}
+
+double calibration_loss(const Checkpoint& model, const TokenRows& rows, int64_t limit, int64_t batch) {
+  at::NoGradGuard no_grad;
+  const Decoder decoder(model.spec, model.weights);
+  const int64_t count = std::min(limit, rows.rows());
+  double sum = 0, tokens = 0;
+  for (int64_t first = 0; first < count; first += batch) {
+    std::vector<int64_t> numbers;
+    for (int64_t r = first; r < std::min(first + batch, count); ++r) numbers.push_back(r);
+    const Batch part = make_batch(rows, numbers);
+    const at::Tensor hidden = decoder.hidden({part.at("ids"), part.at("segments"), {}, {}});
+    const at::Tensor labels = part.at("labels").reshape({-1});
+    const LinearLossResult loss = linear_loss(hidden.reshape({-1, hidden.size(-1)}), decoder.output_weight(), {}, labels, {}, LossWeights{.ce = 1},
+                                              model.spec.logit_softcap, model.spec.vocab, false);
+    sum += loss.terms[1].item<double>();
+    tokens += labels.ne(-100).sum().item<double>();
+  }
+  return sum / std::max(tokens, 1.0);
+}
+
+Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, uint64_t seed, ProcessGroup& group, Json& report) {
+  const Saliency saliency = saliency_by(model, config, evidence, seed, group);
+  const auto loss_of = [&](const std::vector<int64_t>& layers) {
+    check(evidence.rows, "depth_by loss", "calibration rows", "none", "give data");
+    Kept kept = kept_whole(model.spec);
+    std::vector<KeptLayer> some;
+    for (int64_t layer : layers) some.push_back(kept.layers[static_cast<size_t>(layer)]);
+    kept.layers = some;
+    return calibration_loss(cut(model, kept), *evidence.rows, config.calibration_rows, kPruneBatch);
+  };
+  const Kept kept = choose(model.spec, config, saliency, evidence.statistics, loss_of);
+  Checkpoint out = cut(model, kept);
+  report = {{"criterion", config.criterion}, {"hidden_before", model.spec.hidden}, {"hidden", out.spec.hidden},
+            {"kept_hidden_importance", share_of(saliency.hidden, kept.hidden)}, {"layers_before", model.spec.layers.size()}, {"layers", Json::array()}};
+  for (size_t i = 0; i < kept.layers.size(); ++i) {
+    const KeptLayer& layer = kept.layers[i];
+    const LayerSpec &before = model.spec.layers[static_cast<size_t>(layer.layer)], &after = out.spec.layers[i];
+    const Saliency::Layer& scores = saliency.layers[static_cast<size_t>(layer.layer)];
+    report["layers"].push_back({{"layer", layer.layer}, {"ffn_before", before.ffn}, {"ffn", after.ffn}, {"heads_before", before.heads},
+                                {"heads", after.heads}, {"kv_heads_before", before.kv_heads}, {"kv_heads", after.kv_heads},
+                                {"kept_importance", share_of(scores.ffn, layer.ffn)}, {"kept_head_importance", share_of(scores.heads, layer.heads)}});
   }
   return out;
 }

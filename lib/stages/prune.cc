@@ -2,28 +2,35 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "dist/process_group.h"
 #include "stages/stage.h"
 
 namespace attar {
 
 void run_prune(StageRun& run, const PruneConfig& config) {
-  Checkpoint model = load_model(*run.input("model"), config.criterion == "activation");
-  ActivationStatistics statistics;
-  if (config.criterion == "activation") {
+  const bool reads_text = needs_calibration(config);
+  Checkpoint model = load_model(*run.input("model"), reads_text);
+  const auto group = process_group_from_environment();
+  PreparedRows rows;
+  PruneEvidence evidence;
+  if (reads_text) {
+    rows = prepare_rows(run, config.data, *model.tokenizer, model.spec.context);
+    evidence.rows = &rows.train;
+  }
+  if (needs_statistics(config)) {
     const fs::path kept = run.work / "statistics.safetensors";
     if (fs::exists(kept)) {
-      statistics = load_statistics(kept);
+      evidence.statistics = load_statistics(kept);
     } else {
-      const PreparedRows rows = prepare_rows(run, config.data, *model.tokenizer, model.spec.context);
       Decoder decoder(model.spec, model.weights);
-      statistics = collect_activations(decoder, rows.train, config.calibration_rows, 16);
-      save_statistics(statistics, kept);
+      evidence.statistics = collect_activations(decoder, rows.train, {.rows = config.calibration_rows, .partial = run.work / "sums.safetensors"}, *group);
+      save_statistics(evidence.statistics, kept);
     }
     fs::copy_file(kept, run.out / "statistics.safetensors", fs::copy_options::overwrite_existing);
   }
   Json report;
   const int64_t before = parameter_count(model.spec);
-  Checkpoint pruned = prune(model, config, statistics, run.seed_of("prune"), report);
+  Checkpoint pruned = prune(model, config, evidence, run.seed_of("prune"), *group, report);
   if (!run.license.empty()) pruned.license = run.license;
   const int64_t after = parameter_count(pruned.spec);
   save_checkpoint(pruned, run.out);
