@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "kernels/linear_loss.h"
 #include "kernels/linear_loss_parts.h"
+#include "kernels/matmul.h"
 
 namespace attar {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 /// about as much memory as that gradient. At least 16 MiB, at most 512 MiB of buffers. A fixed rule: results do not depend on the machine.
 int64_t loss_rows_per_chunk(int64_t rows, int64_t hidden, int64_t vocab, int64_t buffers, int64_t element) {
   const double row_bytes = static_cast<double>(vocab) * element * buffers;
-  const double wanted = 0.85 * static_cast<double>(hidden * vocab * element);
+  const double wanted = 0.75 * static_cast<double>(hidden * vocab * element);
   const double budget = std::clamp(wanted, double(16 << 20), double(512 << 20));
   const int64_t most = std::clamp<int64_t>(static_cast<int64_t>(budget / row_bytes), 16, 1024);
   const int64_t chunks = std::max<int64_t>(1, (rows + most - 1) / most);
@@ -64,14 +65,14 @@ LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight,
     LossRows rows;
     const at::Tensor h = pick(job.hidden).to(type);
     rows.logits = chunk_head(logits, n);
-    at::mm_out(rows.logits, h, w.t());
+    matmul_into(rows.logits, h, w.t());
     rows.live = live;
     rows.softcap = softcap;
     rows.teacher_softcap = job.targets.softcap;
     rows.labels = pick(job.labels);
     if (row_weights.defined()) rows.row_weights = pick(job.row_weights).to(type);
     rows.teacher = chunk_head(teacher, n);
-    if (live) at::mm_out(rows.teacher, pick(job.targets.hidden).to(type), wt.t());
+    if (live) matmul_into(rows.teacher, pick(job.targets.hidden).to(type), wt.t());
     if (dense) rows.teacher.copy_(pick(job.targets.log_probs));
     if (job.targets.kind == LogitTargets::Kind::sparse) {
       rows.ids = pick(job.targets.ids);
@@ -91,17 +92,13 @@ LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight,
     if (!gradients) continue;
     if (grad_rows.defined()) {
       at::Tensor piece = chunk_head(grad_rows, n);
-      at::mm_out(piece, slope, w);
+      matmul_into(piece, slope, w);
       result.grad_hidden.index_copy_(0, numbers, piece.to(hidden.scalar_type()));
     } else {
       at::Tensor piece = result.grad_hidden.narrow(0, begin, n);
-      at::mm_out(piece, slope, w);
+      matmul_into(piece, slope, w);
     }
-    if (begin == 0) {
-      at::mm_out(grad_vocab, slope.t(), h);
-    } else {
-      grad_vocab.addmm_(slope.t(), h);
-    }
+    matmul_into(grad_vocab, slope.t(), h, begin > 0);
   }
   result.loss = loss.to(type);
   result.terms = at::stack({teacher_sum, ce_sum}).to(at::kCPU);

@@ -17,12 +17,16 @@ bool norm_is_fused(const at::Tensor& x, const at::Tensor& weight) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous() && weight.scalar_type() == at::kFloat && weight.is_contiguous();
 }
 
+/// What norms are computed in: float32, or float64 where the input is that.
+at::ScalarType norm_type(const at::Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
 }  // namespace
 
 at::Tensor rms_norm_plain(const at::Tensor& x, const at::Tensor& weight, double eps, double offset) {
-  const at::Tensor wide = x.to(at::kFloat);
+  const at::ScalarType type = norm_type(x);
+  const at::Tensor wide = x.to(type);
   const at::Tensor rstd = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
-  return (wide * rstd * (weight.to(at::kFloat) + offset)).to(x.scalar_type());
+  return (wide * rstd * (weight.to(type) + offset)).to(x.scalar_type());
 }
 
 RmsNormResult rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset) {
@@ -30,7 +34,7 @@ RmsNormResult rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps
     fail("rms_norm", str("rows as wide as the weight, ", weight.numel()), str(x.dim() ? x.size(-1) : 0));
   const int64_t width = x.size(-1), rows = width ? x.numel() / width : 0;
   if (!norm_is_fused(x, weight)) {
-    const at::Tensor rstd = at::rsqrt(x.to(at::kFloat).square().mean(-1) + eps).flatten();
+    const at::Tensor rstd = at::rsqrt(x.to(norm_type(x)).square().mean(-1) + eps).flatten();
     return {rms_norm_plain(x, weight, eps, offset), rstd};
   }
   RmsNormResult result{at::empty_like(x), at::empty({rows}, x.options())};
@@ -48,8 +52,9 @@ std::pair<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad, cons
                                                     const at::Tensor& rstd, double offset) {
   const int64_t width = x.size(-1), rows = width ? x.numel() / width : 0;
   if (!norm_is_fused(x, weight) || grad.scalar_type() != at::kFloat) {
-    const at::Tensor flat = x.to(at::kFloat).reshape({rows, width}), g = grad.to(at::kFloat).reshape({rows, width});
-    const at::Tensor r = rstd.unsqueeze(1), scaled = g * (weight.to(at::kFloat) + offset);
+    const at::ScalarType type = norm_type(x);
+    const at::Tensor flat = x.to(type).reshape({rows, width}), g = grad.to(type).reshape({rows, width});
+    const at::Tensor r = rstd.unsqueeze(1), scaled = g * (weight.to(type) + offset);
     const at::Tensor dx = r * (scaled - flat * ((scaled * flat).mean(1, true) * r * r));
     return {dx.reshape(x.sizes()).to(x.scalar_type()), (g * flat * r).sum(0).to(weight.scalar_type())};
   }

@@ -21,7 +21,8 @@ at::Tensor rotate_plain(const at::Tensor& x, const at::Tensor& cos, const at::Te
   check_rotation(x, cos, sin);
   const int64_t half = cos.size(-1), size = x.size(3);
   const at::Tensor c = cos.unsqueeze(-2), s = inverse ? sin.unsqueeze(-2).neg() : sin.unsqueeze(-2);  // (.., T, 1, r)
-  const at::Tensor a = x.narrow(3, 0, half).to(at::kFloat), b = x.narrow(3, half, half).to(at::kFloat);
+  const at::ScalarType type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor a = x.narrow(3, 0, half).to(type), b = x.narrow(3, half, half).to(type);
   std::vector<at::Tensor> parts{(a * c - b * s).to(x.scalar_type()), (b * c + a * s).to(x.scalar_type())};
   if (2 * half < size) parts.push_back(x.narrow(3, 2 * half, size - 2 * half));
   return at::cat(parts, 3);

@@ -24,7 +24,16 @@ ATTAR_INLINE void softmax_row(SoftmaxRow& row) {
   float top = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : top)
   for (int64_t j = 0; j < row.n; ++j) top = z[j] > top ? z[j] : top;
-  while (row.top + 1 < row.n && z[row.top] != top) ++row.top;
+  // The block that holds it by vector code, the place inside it one by one.
+  int64_t place = 0;
+  for (constexpr int64_t kFind = 128; place + kFind < row.n; place += kFind) {
+    int32_t found = 0;
+#pragma omp simd reduction(| : found)
+    for (int64_t j = 0; j < kFind; ++j) found |= z[place + j] == top;
+    if (found) break;
+  }
+  while (place + 1 < row.n && z[place] != top) ++place;
+  row.top = static_cast<int32_t>(place);
   double total = 0, cross = 0;
   constexpr int64_t kStep = 2048;
   for (int64_t begin = 0; begin < row.n; begin += kStep) {

@@ -84,7 +84,7 @@ at::Tensor Decoder::linear(const at::Tensor& x, const std::string& name) const {
   at::Tensor w = weight(name + ".weight");
   const auto bias = weights_.find(name + ".bias");
   if (autocast_bf16) w = w.to(at::kBFloat16);
-  if (bias == weights_.end()) return at::linear(x, w);
+  if (bias == weights_.end()) return linear_op(x, w);
   return at::linear(x, w, autocast_bf16 ? bias->second.to(at::kBFloat16) : bias->second);
 }
 
@@ -148,7 +148,7 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) const {
     w = w.to(at::kBFloat16);
     x = x.to(at::kBFloat16);
   }
-  at::Tensor scores = at::linear(x, w).to(at::kFloat);
+  at::Tensor scores = linear_op(x, w).to(at::kFloat);
   if (spec_.logit_softcap > 0) scores = at::tanh(scores / spec_.logit_softcap) * spec_.logit_softcap;
   return scores;
 }

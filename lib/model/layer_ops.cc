@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "kernels/matmul.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 
@@ -59,6 +60,41 @@ struct GatedFunction : torch::autograd::Function<GatedFunction> {
   }
 };
 
+/// (.., K) as (rows, K) whose values lie side by side.
+at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}).contiguous(); }
+
+at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight) {
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = weight.size(0);
+  const at::Tensor out = at::empty(shape, x.options());
+  at::Tensor rows = out.view({-1, weight.size(0)});
+  matmul_into(rows, as_rows(x), weight.t());
+  return out;
+}
+
+struct LinearFunction : torch::autograd::Function<LinearFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight) {
+    context->save_for_backward({x, weight});
+    return linear_rows(x, weight);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1];
+    const at::Tensor g = as_rows(grads[0]);
+    variable_list out(2);
+    if (context->needs_input_grad(0)) {
+      out[0] = at::empty(x.sizes(), x.options());
+      at::Tensor rows = out[0].view({-1, weight.size(1)});
+      matmul_into(rows, g, weight);
+    }
+    if (context->needs_input_grad(1)) {
+      out[1] = at::empty(weight.sizes(), weight.options());
+      matmul_into(out[1], g.t(), as_rows(x));
+    }
+    return out;
+  }
+};
+
 /// Without a gradient to come, autograd's own bookkeeping is saved.
 bool tracked(const at::Tensor& a, const at::Tensor& b) { return at::GradMode::is_enabled() && (a.requires_grad() || b.requires_grad()); }
 
@@ -73,6 +109,13 @@ at::Tensor rotary_op(const at::Tensor& x, const at::Tensor& cos, const at::Tenso
   at::Tensor turned = x;
   rotate_(turned, cos, sin, false);
   return turned;
+}
+
+at::Tensor linear_op(const at::Tensor& x, const at::Tensor& weight) {
+  const bool fits = x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && x.dim() >= 1 && weight.dim() == 2 &&
+                    x.size(-1) == weight.size(1);
+  if (!fits) return at::linear(x, weight);
+  return tracked(x, weight) ? LinearFunction::apply(x, weight) : linear_rows(x, weight);
 }
 
 at::Tensor gated_op(const at::Tensor& gate, const at::Tensor& up, GateActivation activation) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <ctime>
 
 #include "base/check.h"
 #include "base/rng.h"
@@ -18,6 +19,13 @@ namespace attar {
 namespace {
 
 double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+/// Processor time of this process, all threads: what a step costs on a machine that others use too.
+double processor_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
 
 double median_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -70,13 +78,15 @@ Json bench_train(const BenchTrain& bench) {
   LossWeights loss_weights;
   (teacher || cache ? loss_weights.kl : loss_weights.ce) = 1;
   constexpr int64_t kWarmUp = 3;
-  std::vector<double> times;
+  std::vector<double> times, processor, loading;
   double last_loss = 0;
   Batch batch;
   for (int64_t step = 0; step < bench.steps + kWarmUp; ++step) {
-    const double begin = now_seconds();
+    const double begin = now_seconds(), begin_processor = processor_seconds();
     source.next(batch);
-    const LogitTargets targets = teacher ? live_targets(*teacher, batch) : cache ? cache->targets(batch) : LogitTargets{};
+    const LogitTargets from_cache = cache ? cache->targets(batch) : LogitTargets{};
+    const double loaded = processor_seconds();
+    const LogitTargets targets = teacher ? live_targets(*teacher, batch) : from_cache;
     const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}});
     const DistillLoss loss = distill_loss(hidden.reshape({-1, hidden.size(-1)}), student.output_weight(), targets, batch.at("labels").reshape({-1}), {},
                                           loss_weights, student.spec().logit_softcap, vocab);
@@ -89,10 +99,14 @@ Json bench_train(const BenchTrain& bench) {
     at::_fused_adamw_(weights, gradients, first, second, {}, steps, 1e-4, 0.9, 0.95, 0.1, 1e-8, false, false);
     for (at::Tensor& weight : weights) weight.mutable_grad() = at::Tensor();
     last_loss = loss.sum.item<double>() / tokens;
-    if (step >= kWarmUp) times.push_back(now_seconds() - begin);
+    if (step < kWarmUp) continue;
+    times.push_back(now_seconds() - begin);
+    processor.push_back(processor_seconds() - begin_processor);
+    loading.push_back(loaded - begin_processor);
   }
   const double step_s = median_of(times);
-  return {{"tokens_per_s", static_cast<double>(bench.batch * bench.seq) / step_s}, {"step_s", step_s}, {"peak_rss_bytes", peak_rss_bytes()},
+  return {{"tokens_per_s", static_cast<double>(bench.batch * bench.seq) / step_s}, {"step_s", step_s}, {"step_processor_s", median_of(processor)},
+          {"loader_processor_s", median_of(loading)}, {"peak_rss_bytes", peak_rss_bytes()},
           {"loss", last_loss}, {"parameters", parameter_count(student.spec())}, {"threads", thread_count()}};
 }
 
