@@ -5,13 +5,17 @@
 
 namespace attar {
 
+void check_genai(const ModelSpec& spec) {
+  for (const LayerSpec& layer : spec.layers)
+    check(layer.heads == spec.layers.front().heads && layer.kv_heads == spec.layers.front().kv_heads, "genai_config.json",
+          "the same number of heads and kv heads in every layer", "layers that differ", "export without genai: ONNX Runtime itself runs the model");
+  check(!spec.eos.empty(), "genai_config.json", "an end-of-sequence id (eos_token_id)", "none");
+}
+
 void write_genai_config(const Checkpoint& model, const fs::path& folder, std::vector<std::string>& notes) {
   const ModelSpec& spec = model.spec;
   const LayerSpec& first = spec.layers.front();
-  for (const LayerSpec& layer : spec.layers)
-    check(layer.kv_heads == first.kv_heads, "genai_config.json", "the same number of kv heads in every layer", "layers that differ",
-          "export without genai: ONNX Runtime itself runs the model");
-  check(!spec.eos.empty(), "genai_config.json", "an end-of-sequence id (eos_token_id)", "none");
+  check_genai(spec);
   Json decoder = {{"session_options", {{"log_id", "onnxruntime-genai"}, {"provider_options", Json::array()}}},
                   {"filename", "model.onnx"},
                   {"head_size", spec.head_size},

@@ -3,8 +3,12 @@
 
 namespace attar {
 
+/// Error, before anything is written, for a model that onnxruntime-genai cannot run: layers that differ in heads (it has one number for all
+/// caches), or no id that ends a text.
+void check_genai(const ModelSpec& spec);
+
 /// genai_config.json beside model.onnx, as onnxruntime-genai reads it: shapes, names of inputs and outputs, token ids, greedy search.
-/// Notes what that runtime could not use. Error for a model whose layers differ in kv heads, which it cannot hold a cache for.
+/// Notes what that runtime could not use.
 void write_genai_config(const Checkpoint& model, const fs::path& folder, std::vector<std::string>& notes);
 
 }  // namespace attar

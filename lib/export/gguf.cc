@@ -9,6 +9,7 @@
 #include "formats/gguf.h"
 #include "kernels/ggml_blocks.h"
 #include "spec/presets.h"
+#include "tokenizer/gguf_vocab.h"
 
 namespace attar {
 namespace {
@@ -116,10 +117,11 @@ void add_tokenizer(const Checkpoint& model, const ExportConfig& config, GgufMeta
   }
   std::vector<std::string> deviations;
   model.tokenizer->to_gguf(metadata, model.spec.vocab, deviations);
-  if (deviations.empty()) return;
   std::string all;
-  for (const std::string& deviation : deviations) all += (all.empty() ? "" : "; ") + deviation;
-  if (!config.allow_deviation) fail("tokenizer", "one whose ids GGUF readers reproduce", all, "allow_deviation: true exports it all the same");
+  for (const std::string& deviation : deviations)
+    if (deviation != kUncomposedDeviation) all += (all.empty() ? "" : "; ") + deviation;
+  if (!all.empty() && !config.allow_deviation)
+    fail("tokenizer", "one whose ids GGUF readers reproduce", all, "allow_deviation: true exports it all the same");
   for (const std::string& deviation : deviations) notes.push_back("tokenizer: " + deviation);
 }
 

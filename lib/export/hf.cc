@@ -1,6 +1,9 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "base/log.h"
 #include "export/export.h"
 #include "export/prove.h"
 
@@ -26,6 +29,20 @@ at::ScalarType hf_dtype(const Checkpoint& model, const std::string& type) {
   fail("type of a Hugging Face folder", "fp32, fp16 or bf16", type, nearest_hint(type, {"fp32", "fp16", "bf16"}));
 }
 
+/// Compares a few rows at a time: a whole tensor as float32 would be the largest thing in memory.
+void compare_rows(const std::string& name, const at::Tensor& weight, const at::Tensor& found, Proof& proof) {
+  const int64_t rows = found.size(0), columns = found.dim() == 2 ? found.size(1) : 1;
+  const int64_t step = std::max<int64_t>(1, (int64_t{1} << 22) / std::max<int64_t>(columns, 1));
+  for (int64_t begin = 0; begin < rows; begin += step) {
+    const int64_t count = std::min(step, rows - begin);
+    const at::Tensor got = found.narrow(0, begin, count).to(at::kFloat).contiguous();
+    const at::Tensor expected = weight.narrow(0, begin, count).to(at::kCPU).to(found.scalar_type()).to(at::kFloat).contiguous();
+    const size_t faults = proof.faults.size();
+    compare_values(name, expected.const_data_ptr<float>(), got.const_data_ptr<float>(), got.numel(), columns, begin, proof);
+    if (proof.faults.size() > faults) return;
+  }
+}
+
 }  // namespace
 
 Proof prove_hf(const fs::path& folder, const Checkpoint& model) {
@@ -40,10 +57,7 @@ Proof prove_hf(const fs::path& folder, const Checkpoint& model) {
       proof.faults.push_back({"tensor " + name, attar::str("shape ", weight.sizes()),
                               found == again.weights.end() ? "no such tensor" : attar::str(found->second.sizes()), ""});
     } else {
-      const at::Tensor expected = weight.detach().to(at::kCPU).to(found->second.scalar_type()).to(at::kFloat).contiguous();
-      const at::Tensor got = found->second.to(at::kFloat).contiguous();
-      compare_values(name, expected.const_data_ptr<float>(), got.const_data_ptr<float>(), got.numel(),
-          got.dim() == 2 ? got.size(1) : got.numel(), 0, proof);
+      compare_rows(name, weight.detach(), found->second, proof);
     }
     if (proof.faults.size() >= 8) return proof;
   }
@@ -70,6 +84,8 @@ ExportReport export_hf(const Checkpoint& model, const ExportConfig& config, cons
     report.notes.push_back("the quantized values are rounded to " + std::string(c10::toString(dtype)) + "; their codes are not written");
   }
   const Checkpoint& written = loses_codes ? rounded : model;
+  if (!model.spec.uniform())
+    log_warn("layers differ in width or heads: attar reads this folder (attar_layers in config.json), transformers does not");
   make_folder(folder);
   save_checkpoint(written, folder, dtype);
   const Proof proof = prove_hf(folder, written);

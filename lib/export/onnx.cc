@@ -88,7 +88,10 @@ void write_beside(const Checkpoint& model, const fs::path& folder) {
   if (spec.pad >= 0) generation["pad_token_id"] = spec.pad;
   write_json(folder / "generation_config.json", generation);
   if (model.tokenizer)
-    for (const TokenizerFile& file : model.tokenizer->files()) write_file(folder / file.name, file.content);
+    for (const TokenizerFile& file : model.tokenizer->files()) {
+      make_folder((folder / file.name).parent_path());
+      write_file(folder / file.name, file.content);
+    }
 }
 
 }  // namespace
@@ -119,6 +122,7 @@ Proof prove_onnx(const fs::path& path, const Checkpoint& model) {
 
 ExportReport export_onnx(const Checkpoint& model, const ExportConfig& config, const fs::path& folder) {
   ExportReport report;
+  if (config.genai) check_genai(model.spec);
   const std::map<std::string, OnnxForm> forms = choose_forms(model, config.type, report.notes);
   OnnxWriter writer(kOpset, kIrVersion, ATTAR_VERSION);
   build_onnx_decoder(writer, model, forms);

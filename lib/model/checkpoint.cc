@@ -54,11 +54,18 @@ CheckpointPlace find_checkpoint(const fs::path& path) {
   }
   const bool config = fs::exists(path / "config.json");
   const bool tensors = fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json");
-  if (config && tensors) return {CheckpointKind::hugging_face, path, path};
-  if (fs::exists(path / "model.onnx")) return {CheckpointKind::onnx, path / "model.onnx", path};
+  if (config && tensors) {
+    if (fs::exists(path / "model.safetensors") && fs::exists(path / "model.safetensors.index.json"))
+      fail("model " + path.string(), "model.safetensors or the shards of model.safetensors.index.json", "both", "remove the one that is not meant");
+    return {CheckpointKind::hugging_face, path, path};
+  }
   std::vector<fs::path> ggufs;
   for (const auto& entry : fs::directory_iterator(path))
     if (entry.path().extension() == ".gguf") ggufs.push_back(entry.path());
+  if (fs::exists(path / "model.onnx")) {
+    if (!ggufs.empty()) fail("model " + path.string(), "one model", "model.onnx and " + ggufs[0].filename().string(), "name the file");
+    return {CheckpointKind::onnx, path / "model.onnx", path};
+  }
   if (!config && !tensors && ggufs.size() == 1) return {CheckpointKind::gguf, ggufs[0], path};
   if (!config && ggufs.size() > 1) fail("model " + path.string(), "one .gguf file", str(ggufs.size(), " of them"), "name the file");
   const bool pickled = fs::exists(path / "pytorch_model.bin") || fs::exists(path / "pytorch_model.bin.index.json");

@@ -71,6 +71,19 @@ int64_t fused_rows(const ModelSpec& spec, const std::string& name, const StoredP
   return place.stored.ends_with("qkv_proj.weight") ? (facts.heads + 2 * facts.kv_heads) * spec.head_size : 2 * facts.ffn;
 }
 
+constexpr int64_t kCopiedAtATime = int64_t{1} << 22;  // bytes
+
+/// A tensor of its own with these bytes, copied by all threads.
+at::Tensor copy_of_bytes(std::span<const uint8_t> bytes, const std::vector<int64_t>& shape, at::ScalarType type) {
+  const at::Tensor copy = at::empty(shape, at::TensorOptions(type));
+  auto* to = static_cast<uint8_t*>(copy.data_ptr());
+  const auto size = static_cast<int64_t>(bytes.size());
+#pragma omp parallel for schedule(static) if (size > kCopiedAtATime)
+  for (int64_t at = 0; at < size; at += kCopiedAtATime)
+    std::memcpy(to + at, bytes.data() + at, static_cast<size_t>(std::min(kCopiedAtATime, size - at)));
+  return copy;
+}
+
 }  // namespace
 
 at::ScalarType weight_type(Dtype dtype, const std::string& name) {
@@ -100,12 +113,9 @@ at::Tensor mapped_tensor(std::span<const uint8_t> bytes, at::ScalarType stored, 
   if (bytes.empty()) return at::empty(shape, type).to(options.device, options.keep_dtype ? stored : options.dtype);
   void* data = const_cast<uint8_t*>(bytes.data());
   const bool aligned = reinterpret_cast<uintptr_t>(data) % c10::elementSize(stored) == 0;
-  if (!aligned) {
-    // safetensors promises no alignment: such a tensor is copied byte by byte first.
-    const at::Tensor copy = at::empty(shape, type);
-    std::memcpy(copy.data_ptr(), data, bytes.size());
-    return copy.to(options.device, options.keep_dtype ? stored : options.dtype);
-  }
+  // safetensors promises no alignment: such a tensor is copied byte by byte first.
+  if (!aligned) return copy_of_bytes(bytes, shape, stored).to(options.device, options.keep_dtype ? stored : options.dtype);
+  if (!options.keep_dtype && options.device.is_cpu() && options.dtype == stored) return copy_of_bytes(bytes, shape, stored);
   const at::Tensor view = at::from_blob(data, shape, [owner](void*) {}, type);
   if (options.keep_dtype) return view.to(options.device);
   return view.to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true);

@@ -150,7 +150,10 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, at::S
   write_weights(checkpoint, folder, dtype, shard_bytes);
   if (!checkpoint.codes.empty()) write_codes(checkpoint, folder / "codes.safetensors");
   if (checkpoint.tokenizer)
-    for (const TokenizerFile& file : checkpoint.tokenizer->files()) write_file(folder / file.name, file.content);
+    for (const TokenizerFile& file : checkpoint.tokenizer->files()) {
+      make_folder((folder / file.name).parent_path());
+      write_file(folder / file.name, file.content);
+    }
   write_file(folder / "README.md", card(checkpoint));
 }
 

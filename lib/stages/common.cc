@@ -26,7 +26,7 @@ PreparedRows prepare_rows(const StageRun& run, const DataConfig& config, const T
   }
   const TaskConfig* task = from_task ? &*run.task : nullptr;
   const auto read = [&](const fs::path& path) {
-    DocumentReader documents(path, used, task);
+    DocumentReader documents(path, used, task, &tokenizer);
     return make_rows(documents, tokenizer, used);
   };
   const TokenRows all = read(given ? *given : fs::path(run.task->train));

@@ -4,6 +4,7 @@
 #include <torch/version.h>
 
 #include <chrono>
+#include <iterator>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -27,7 +28,14 @@ void execute(StageRun& run, const std::string& kind, const Json& configuration, 
   if (!fs::exists(stamp)) write_file(stamp, run.key);
   AtomicFolder folder(place);
   run.out = folder.path();
-  run_stage(kind, run, configuration);
+  try {
+    run_stage(kind, run, configuration);
+  } catch (const Error&) {
+    // A stage that has kept nothing to go on from leaves no trace.
+    std::error_code ignored;
+    if (std::distance(fs::directory_iterator(run.work, ignored), fs::directory_iterator()) <= 1) fs::remove_all(run.work, ignored);
+    throw;
+  }
   Manifest manifest;
   manifest.kind = kind;
   manifest.key = run.key;

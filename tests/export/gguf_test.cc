@@ -8,6 +8,7 @@
 #include "export/export.h"
 #include "export/tiny_model.h"
 #include "formats/gguf.h"
+#include "tokenizer/gguf_vocab.h"
 
 namespace attar {
 namespace {
@@ -154,6 +155,23 @@ TEST(ExportGguf, ATokenizerThatDeviatesIsWrittenOnlyWhenAsked) {
   ExportConfig config = gguf_type("f16");
   config.allow_deviation = true;
   EXPECT_NE(export_gguf(model, config, folder / "m.gguf").notes.back().find("a unigram vocabulary"), std::string::npos);
+}
+
+/// ByteTokenizer whose normalizer is NFC, as Qwen's.
+class ComposingTokenizer : public ByteTokenizer {
+ public:
+  void to_gguf(GgufMetadata& metadata, int64_t, std::vector<std::string>& deviations) const override {
+    metadata.set("tokenizer.ggml.model", std::string("gpt2"));
+    deviations.push_back(kUncomposedDeviation);
+  }
+};
+
+TEST(ExportGguf, ATokenizerThatOnlyComposesIsExportedAndTheNoteSaysSo) {
+  TestFolder folder;
+  Checkpoint model = tiny_model();
+  model.tokenizer = std::make_shared<ComposingTokenizer>();
+  const ExportReport report = export_gguf(model, gguf_type("f16"), folder / "m.gguf");
+  EXPECT_EQ(report.notes.back(), std::string("tokenizer: ") + kUncomposedDeviation);
 }
 
 TEST(ExportGguf, AnotherModelIsToldApart) {

@@ -1,57 +1,12 @@
 """attar's decoder against transformers: tiny checkpoints of every family, every parameter redrawn, and a real one (stories260K)."""
 import json
-import os
-import pathlib
 import struct
-import subprocess
 
 import numpy as np
 import pytest
 import torch
 import transformers
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-ATTAR = pathlib.Path(os.environ.get("ATTAR_BUILD", ROOT / "build" / "release")) / "bin" / "attar"
-DATA = pathlib.Path(os.environ.get("ATTAR_TEST_DATA", ROOT / ".." / "shared" / "data"))
-
-SMALL = dict(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-             num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
-             pad_token_id=0)
-LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
-              original_max_position_embeddings=32)
-YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
-LONGROPE = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.1, 1.3, 1.7], long_factor=[1.5, 2.0, 3.0, 4.0],
-                original_max_position_embeddings=64)
-# name: (model_type, configuration beside SMALL)
-VARIANTS = {
-    "llama": ("llama", {}),
-    "llama_tied_biased": ("llama", dict(tie_word_embeddings=True, attention_bias=True, mlp_bias=True)),
-    "llama_one_kv_head": ("llama", dict(num_key_value_heads=1)),
-    "llama_head_dim": ("llama", dict(head_dim=12)),
-    "llama_linear": ("llama", dict(rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.0))),
-    "llama_llama3": ("llama", dict(rope_parameters=LLAMA3)),
-    "llama_yarn": ("llama", dict(rope_parameters=YARN)),
-    "mistral": ("mistral", dict(head_dim=8, sliding_window=None)),
-    "mistral_window": ("mistral", dict(head_dim=16, sliding_window=7)),
-    "qwen2": ("qwen2", {}),
-    "qwen2_window": ("qwen2", dict(use_sliding_window=True, sliding_window=6, max_window_layers=1, tie_word_embeddings=True)),
-    "qwen3": ("qwen3", dict(head_dim=16)),
-    "gemma": ("gemma", dict(head_dim=16, hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True)),
-    "gemma2": ("gemma2", dict(head_dim=16, sliding_window=8, query_pre_attn_scalar=24, attn_logit_softcapping=5.0,
-                              final_logit_softcapping=3.0, tie_word_embeddings=True)),
-    "gemma3": ("gemma3_text", dict(head_dim=16, sliding_window=8, num_hidden_layers=7, query_pre_attn_scalar=20, tie_word_embeddings=True)),
-    "phi3": ("phi3", {}),
-    "phi3_longrope": ("phi3", dict(max_position_embeddings=128, original_max_position_embeddings=64, rope_parameters=LONGROPE)),
-    "phi3_partial_tied": ("phi3", dict(num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
-                                       rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5))),
-}
-
-
-def attar(*words, ok=True):
-    done = subprocess.run([str(ATTAR), *map(str, words)], capture_output=True, text=True, timeout=300)
-    assert not ok or done.returncode == 0, done.stderr
-    return done
-
+from families import ATTAR, DATA, LONG_ROW, VARIANTS, Case, attar, error_line, make, ours, sequences, theirs
 
 @pytest.fixture(autouse=True, scope="module")
 def needs_attar():
@@ -59,89 +14,77 @@ def needs_attar():
         pytest.skip(f"SKIPPED LOUDLY: {ATTAR} is not built")
 
 
-def redraw(model, seed):
-    """Every parameter anew: at initial values norms are constant, biases 0, and half of the model could be missing unseen."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in sorted(model.named_parameters()):
-            if tensor.dim() == 1:
-                centre = 1.0 if name.endswith("norm.weight") and "Gemma" not in type(model).__name__ else 0.0
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3 + centre)
-            else:
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * tensor.shape[-1] ** -0.5 * 1.5)
-    return model
-
-
-def make(name, folder):
-    kind, changes = VARIANTS[name]
-    config = transformers.AutoConfig.for_model(kind, **{**SMALL, **changes})
-    config._attn_implementation = "eager"
-    model = redraw(transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32), seed=len(name)).eval()
-    model.save_pretrained(folder)
-    return model
-
-
-def sequences(vocab, lengths, seed):
-    generator = np.random.default_rng(seed)
-    return [generator.integers(0, vocab, n).tolist() for n in lengths]
-
-
-def theirs(model, rows):
-    with torch.no_grad():
-        return np.concatenate([model(torch.tensor([row])).logits[0].float().numpy() for row in rows])
-
-
-def ours(folder, rows, scratch, *more):
-    (scratch / "ids.json").write_text(json.dumps(rows))
-    attar("logits", "--model", folder, "--ids", scratch / "ids.json", "--out", scratch / "logits.npy", *more)
-    return np.load(scratch / "logits.npy")
+@pytest.fixture
+def case(name, tmp_path_factory):
+    return Case.of(name, tmp_path_factory)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_logits_equal_transformers(name, tmp_path):
-    model = make(name, tmp_path / "model")
+def test_logits_equal_transformers(name, case, tmp_path):
     # longrope's angles depend on the length: on both sides of the original context.
-    rows = sequences(96, [1, 5, 24, 40, 63] + ([100] if "longrope" in name else []), 3)
-    expected = theirs(model, rows)
-    got = ours(tmp_path / "model", rows, tmp_path)
+    rows = sequences(96, [1, 5, 24, 40, 63] + ([LONG_ROW] if case.is_longrope else []), 3)
+    expected = theirs(case.model, rows)
+    got = ours(case.path, rows, tmp_path)
     assert got.shape == expected.shape
     assert np.abs(expected).max() > 0.5
     assert np.abs(got - expected).max() < 2e-4
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_token_by_token_equals_transformers(name, tmp_path):
-    model = make(name, tmp_path / "model")
+def test_token_by_token_equals_transformers(name, case, tmp_path):
     rows = sequences(96, [1, 33], 4)
-    assert np.abs(ours(tmp_path / "model", rows, tmp_path, "--stepwise") - theirs(model, rows)).max() < 2e-4
+    assert np.abs(ours(case.path, rows, tmp_path, "--stepwise") - theirs(case.model, rows)).max() < 2e-4
 
 
-@pytest.mark.parametrize("name", ["llama", "llama_tied_biased", "gemma2", "phi3"])
-def test_old_style_config_and_half_precision(name, tmp_path):
-    model = make(name, tmp_path / "model").to(torch.bfloat16)
-    model.save_pretrained(tmp_path / "half")
-    config = json.loads((tmp_path / "half" / "config.json").read_text())
-    rope = config.pop("rope_parameters", None) or {}
-    config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    config["torch_dtype"] = config.pop("dtype", "bfloat16")
-    (tmp_path / "half" / "config.json").write_text(json.dumps(config))
-    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype=torch.float32, attn_implementation="eager").eval()
+def old_style(config):
+    """config.json as the versions of transformers before rope_parameters and dtype wrote it."""
+    rope = config.pop("rope_parameters")
+    if "full_attention" in rope:
+        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    config["rope_theta"] = rope.pop("rope_theta")
+    kind = rope.pop("rope_type")
+    if "partial_rotary_factor" in rope:
+        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+    if kind != "default":
+        config["rope_scaling"] = {"type" if kind in ("linear", "longrope") else "rope_type": kind, **rope}
+        if config["model_type"] == "phi3":
+            config["rope_scaling"].pop("original_max_position_embeddings", None)
+    config.pop("layer_types", None)
+    config["torch_dtype"] = config.pop("dtype")
+    return config
+
+
+@pytest.mark.parametrize("name,dtype", [("llama_tied_biased", "bfloat16"), ("llama_llama3", "bfloat16"), ("llama_yarn", "float16"),
+                                        ("mistral_window", "bfloat16"), ("qwen2_window", "float16"), ("gemma2", "bfloat16"), ("gemma3", "float32"),
+                                        ("phi3_mini4", "float16"), ("llama_linear", "float32")])
+def test_old_style_config_and_half_precision(name, dtype, case, tmp_path):
+    reading = dict(attn_implementation="eager")
+    transformers.AutoModelForCausalLM.from_pretrained(case.path, dtype=getattr(torch, dtype), **reading).save_pretrained(tmp_path / "half")
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "half", dtype=torch.float32, **reading).eval()
+    file = tmp_path / "half" / "config.json"
+    config = old_style(json.loads(file.read_text()))
+    assert config["torch_dtype"] == dtype
+    file.write_text(json.dumps(config))
     rows = sequences(96, [17, 30], 5)
     assert np.abs(ours(tmp_path / "half", rows, tmp_path) - theirs(reference, rows)).max() < 2e-4
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_saved_folder_gives_transformers_the_same_tensors(name, tmp_path):
-    model = make(name, tmp_path / "model")
-    attar("export", "--model", tmp_path / "model", "--format", "hf", "--out", tmp_path / "again")
-    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "again", dtype=torch.float32, attn_implementation="eager").eval()
+def assert_same_model(model, folder, within=1e-6):
+    """transformers loads the folder as the same class with exactly the same tensors, and they compute the same."""
+    again = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     assert type(again) is type(model)
     left, right = dict(model.named_parameters()), dict(again.named_parameters())
     assert left.keys() == right.keys()
     for key, tensor in left.items():
         assert torch.equal(tensor, right[key]), key
     rows = sequences(96, [50], 9)
-    assert np.abs(theirs(model, rows) - theirs(again, rows)).max() < 1e-6
+    assert np.abs(theirs(model, rows) - theirs(again, rows)).max() < within
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_saved_folder_gives_transformers_the_same_tensors(name, case):
+    assert_same_model(case.model, case.file("again", "--format", "hf"))
 
 
 def test_sharded_folder(tmp_path):
@@ -170,7 +113,8 @@ def test_multimodal_gemma3_names(tmp_path):
 
 @pytest.mark.parametrize("damage,words", [
     ("missing", "model.layers.1.mlp.up_proj.weight"), ("extra", "model.layers.0.mlp.router.weight"),
-    ("shape", "model.norm.weight"), ("dtype", "model.norm.weight"), ("cut", "model.safetensors"), ("architecture", "MambaForCausalLM")])
+    ("shape", "model.norm.weight"), ("dtype", "model.norm.weight"), ("cut", "model.safetensors"),
+    ("architecture", "mamba"), ("rope", "dynamic"), ("two", "model.safetensors")])
 def test_damaged_folders_are_refused_in_a_line(damage, words, tmp_path):
     from safetensors.torch import load_file, save_file
     make("llama", tmp_path / "model")
@@ -191,12 +135,17 @@ def test_damaged_folders_are_refused_in_a_line(damage, words, tmp_path):
         config = json.loads((tmp_path / "model" / "config.json").read_text())
         config.update(architectures=["MambaForCausalLM"], model_type="mamba")
         (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    if damage == "rope":
+        config = json.loads((tmp_path / "model" / "config.json").read_text())
+        config["rope_parameters"] = dict(rope_type="dynamic", rope_theta=10000.0, factor=2.0)
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    if damage == "two":
+        index = {"metadata": {}, "weight_map": {name: "model-00001-of-00001.safetensors" for name in weights}}
+        (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+        save_file(weights, tmp_path / "model" / "model-00001-of-00001.safetensors", metadata={"format": "pt"})
     (tmp_path / "ids.json").write_text("[[1, 2]]")
     done = attar("logits", "--model", tmp_path / "model", "--ids", tmp_path / "ids.json", "--out", tmp_path / "o.npy", ok=False)
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == 1
-    assert len([line for line in lines if line.startswith("error:")]) == 1
-    assert words in done.stderr or (damage == "architecture" and "mamba" in done.stderr)
+    assert words in error_line(done)
     assert not (tmp_path / "o.npy").exists()
 
 
