@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "base/yaml.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
@@ -63,6 +64,28 @@ Json inspect_gguf(const fs::path& path) {
   return out;
 }
 
+/// recipe.json of a run: its name and the kinds of its stages by id. Error if it is none, or an id is no plain name: what an id names may be removed.
+struct RunRecipe {
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> stages;
+};
+RunRecipe read_run_recipe(const fs::path& folder) {
+  const std::string file = (folder / "recipe.json").string();
+  const Json recipe = read_json(folder / "recipe.json");
+  check(recipe.is_object(), file, "an object", to_line(recipe).substr(0, 80));
+  RunRecipe out;
+  if (recipe.contains("name")) out.name = get<std::string>(recipe, "name", file);
+  if (!recipe.contains("stages")) return out;
+  const Json stages = get<Json>(recipe, "stages", file);
+  check(stages.is_object(), file + ": stages", "an object", to_line(stages).substr(0, 80));
+  for (const auto& [id, stage] : stages.items()) {
+    check_inside(id, file + ": stages");
+    check(id.find('/') == std::string::npos, file + ": stages", "plain names", "'" + one_line(id.substr(0, 80)) + "'");
+    out.stages.emplace_back(id, stage.is_object() && stage.contains("kind") ? get<std::string>(stage, "kind", file + ": " + id) : "");
+  }
+  return out;
+}
+
 Json safetensors_list(const std::map<std::string, TensorEntry>& entries) {
   Json tensors = Json::array();
   for (const auto& [name, entry] : entries)
@@ -74,13 +97,12 @@ Json inspect_folder(const fs::path& path) {
   Json out = {{"kind", "folder"}, {"path", path.string()}};
   const bool manifest = fs::exists(path / "manifest.json"), config = fs::exists(path / "config.json");
   if (fs::exists(path / "recipe.json")) {
-    const Json recipe = read_json(path / "recipe.json");
+    const RunRecipe recipe = read_run_recipe(path);
     out["kind"] = "run";
-    out["name"] = recipe.value("name", "");
+    out["name"] = recipe.name;
     Json stages = Json::array();
-    const Json stage_map = recipe.value("stages", Json::object());
-    for (const auto& [id, stage] : stage_map.items())
-      stages.push_back({{"id", id}, {"kind", stage.value("kind", "")}, {"state", fs::exists(path / id / "manifest.json") ? "whole" : "absent"}});
+    for (const auto& [id, kind] : recipe.stages)
+      stages.push_back({{"id", id}, {"kind", kind}, {"state", fs::exists(path / id / "manifest.json") ? "whole" : "absent"}});
     out["stages"] = std::move(stages);
     return out;
   }
@@ -170,8 +192,7 @@ std::vector<Fault> verify_path(const fs::path& path) {
   std::vector<Fault> faults;
   try {
     if (fs::is_directory(path) && fs::exists(path / "recipe.json")) {
-      const Json stage_map = read_json(path / "recipe.json").value("stages", Json::object());
-      for (const auto& [id, stage] : stage_map.items()) {
+      for (const auto& [id, kind] : read_run_recipe(path).stages) {
         if (!fs::exists(path / id / "manifest.json")) continue;
         for (Fault& fault : verify_manifest(path / id, false)) faults.push_back(std::move(fault));
       }
@@ -187,7 +208,7 @@ std::vector<Fault> verify_path(const fs::path& path) {
 
 Json clean_run(const fs::path& run_folder, bool dry_run) {
   check(fs::exists(run_folder / "recipe.json"), run_folder.string(), "the folder of a run, with recipe.json", "none");
-  const Json recipe = read_json(run_folder / "recipe.json");
+  const RunRecipe recipe = read_run_recipe(run_folder);
   Json removed = Json::array(), kept = Json::array();
   uint64_t freed = 0;
   const auto remove = [&](const fs::path& path) {
@@ -199,11 +220,10 @@ Json clean_run(const fs::path& run_folder, bool dry_run) {
     const std::string name = entry.path().filename().string();
     if (entry.is_directory() && name[0] == '.' && (name.find(".work") != std::string::npos || name.find(".tmp-") != std::string::npos)) remove(entry.path());
   }
-  const Json stage_map = recipe.value("stages", Json::object());
-  for (const auto& [id, stage] : stage_map.items()) {
+  for (const auto& [id, kind] : recipe.stages) {
     if (!fs::exists(run_folder / id)) continue;
     // Caches are what is large and can be made again; models, files and reports are what a run is for.
-    if (stage.value("kind", "") == "capture") remove(run_folder / id);
+    if (kind == "capture") remove(run_folder / id);
     else kept.push_back(id);
   }
   return {{"removed", removed}, {"kept", kept}, {"freed_bytes", freed}};

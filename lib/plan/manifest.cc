@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "plan/recipe.h"
 
 namespace attar {
@@ -17,6 +18,14 @@ std::vector<fs::path> artifact_files(const fs::path& folder) {
   }
   std::sort(files.begin(), files.end());
   return files;
+}
+
+/// A key that may be absent or null; {} then.
+Json object_of(const Json& json, const char* key, const std::string& name) {
+  const auto found = json.find(key);
+  if (found == json.end() || found->is_null()) return Json::object();
+  if (!found->is_object()) fail(name + ": key '" + key + "'", "an object", to_line(*found).substr(0, 80));
+  return *found;
 }
 
 }  // namespace
@@ -39,16 +48,17 @@ Manifest read_manifest(const fs::path& folder) {
   m.key = get<std::string>(json, "key", name);
   m.name = get<std::string>(json, "name", name);
   m.seed = get<uint64_t>(json, "seed", name);
-  m.seconds = json.value("seconds", 0.0);
-  m.configuration = json.value("configuration", Json::object());
-  m.inputs = json.value("inputs", Json::object());
-  m.facts = json.value("facts", Json::object());
-  m.code = json.value("code", Json::object());
+  if (json.contains("seconds")) m.seconds = get<double>(json, "seconds", name);
+  m.configuration = object_of(json, "configuration", name);
+  m.inputs = object_of(json, "inputs", name);
+  m.facts = object_of(json, "facts", name);
+  m.code = object_of(json, "code", name);
   const Json outputs = get<Json>(json, "outputs", name);
   check(outputs.is_array(), name + ": outputs", "a list");
   for (const Json& entry : outputs) {
     const std::string path = get<std::string>(entry, "path", name);
     check_inside(path, name);
+    if (m.outputs.contains(path)) fail(name + ": output '" + one_line(path.substr(0, 80)) + "'", "once", "twice");
     m.outputs[path] = get<std::string>(entry, "sha256", name);
     m.sizes[path] = get<uint64_t>(entry, "bytes", name);
   }
@@ -69,8 +79,9 @@ std::vector<Fault> verify_manifest(const fs::path& folder, bool quick) {
   std::vector<Fault> faults;
   for (const auto& [path, hash] : manifest.outputs) {
     const fs::path file = folder / path;
-    if (!fs::exists(file)) {
-      faults.push_back({file.string(), "to be there", "nothing", ""});
+    std::error_code ignored;  // a name too long for the system is not there either
+    if (!fs::is_regular_file(file, ignored)) {
+      faults.push_back({one_line(file.string()), "to be there", fs::exists(file, ignored) ? "no file" : "nothing", ""});
     } else if (fs::file_size(file) != manifest.sizes.at(path)) {
       faults.push_back({file.string(), str(manifest.sizes.at(path), " bytes"), str(fs::file_size(file)), "the file was cut or changed"});
     } else if (!quick) {
