@@ -102,7 +102,7 @@ void Progress::update(int64_t done, const std::string& note) {
   done_ = done;
   const auto now = std::chrono::steady_clock::now();
   const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::seconds(10);
-  if (finished_ || now - printed_ < pause) return;
+  if (finished_ || now - printed_ < pause || (!terminal_ && total_ > 0 && done >= total_)) return;  // finish() has the last word
   printed_ = now;
   print(done, note, false);
 }

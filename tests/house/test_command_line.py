@@ -7,7 +7,7 @@ import time
 import pytest
 
 TOOLS = ["run", "plan", "init", "doctor", "tokenizer train", "tokenizer inspect", "tokenize", "capture", "distill", "prune", "quantize", "export", "eval", "logits",
-         "generate", "bench generate", "bench train", "report", "inspect", "verify", "clean"]
+         "generate", "bench generate", "bench train", "report", "inspect", "verify", "clean", "completion"]
 
 
 def test_no_argument_helps(attar):
@@ -45,6 +45,28 @@ def test_wrong_usage_is_exit_2_with_one_line(attar, words, part):
 def test_version_names_libtorch(attar):
     out = attar("--version", check=0).stdout
     assert "attar 0." in out and "LibTorch 2." in out and "CUDA" in out
+
+
+@pytest.mark.parametrize("words,expected", [
+    (["exp"], ["export"]),
+    (["tokenizer", ""], ["train", "inspect"]),
+    (["export", "--form"], ["--format"]),
+    (["bench", "train", "--stu"], ["--student"]),
+    (["export", "--zzz"], []),
+    (["export", "--model", "x"], []),
+])
+def test_bash_completes_tools_and_options(attar, words, expected):
+    script = attar("completion", "bash", check=0).stdout + (
+        'COMP_WORDS=(attar "$@"); COMP_CWORD=$#; _attar; printf "%s\\n" "${COMPREPLY[@]}"\n')
+    done = subprocess.run(["bash", "-u", "-c", script, "bash", *words], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == expected, done.stderr
+
+
+def test_completion_knows_every_tool_and_only_bash(attar):
+    script = attar("completion", "bash", check=0).stdout
+    for tool in TOOLS:
+        assert f"'{tool}') options='--" in script
+    assert "bash" in attar.error("completion", "fish", code=1)[0]
 
 
 def test_schema_is_one(attar):

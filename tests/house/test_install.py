@@ -61,6 +61,7 @@ def test_it_is_small_and_whole(moved):
     assert not [path for path in moved.rglob("*") if path.is_symlink()]
     for name in ("recipes/support_triage.yaml", "configs", "docs", "data/support_tickets/train.jsonl", "LICENSE"):
         assert (moved / "share" / "attar" / name).exists(), name
+    assert "_attar" in (moved / "share" / "bash-completion" / "completions" / "attar").read_text()
     if (BUILD / "lib" / "libattar_cuda.so").exists():
         assert (moved / "lib" / "libattar_cuda.so").exists()
 
