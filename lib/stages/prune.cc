@@ -3,12 +3,13 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "dist/process_group.h"
+#include "prune/vocabulary.h"
 #include "stages/stage.h"
 
 namespace attar {
 
 void run_prune(StageRun& run, const PruneConfig& config) {
-  const bool reads_text = needs_calibration(config);
+  const bool reads_text = needs_calibration(config) || config.vocabulary > 0;
   Checkpoint model = load_model(*run.input("model"), reads_text);
   const auto group = process_group_from_environment();
   PreparedRows rows;
@@ -31,6 +32,14 @@ void run_prune(StageRun& run, const PruneConfig& config) {
   Json report;
   const int64_t before = parameter_count(model.spec);
   Checkpoint pruned = prune(model, config, evidence, run.seed_of("prune"), *group, report);
+  if (config.vocabulary > 0) {
+    std::vector<int64_t> counts = token_counts(rows.train, model.spec.vocab);
+    const std::vector<int64_t> held = token_counts(rows.held, model.spec.vocab);
+    for (size_t id = 0; id < counts.size(); ++id) counts[id] += held[id];
+    pruned = prune_vocabulary(pruned, counts, config.vocabulary);
+    report["vocabulary_before"] = model.spec.vocab;
+    report["vocabulary"] = pruned.spec.vocab;
+  }
   if (!run.license.empty()) pruned.license = run.license;
   const int64_t after = parameter_count(pruned.spec);
   save_checkpoint(pruned, run.out);

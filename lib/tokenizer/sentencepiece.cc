@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "tokenizer/chat_template.h"
 #include "tokenizer/sentencepiece_encoder.h"
 #include "tokenizer/spm_bpe.h"
@@ -74,8 +75,14 @@ class SentencePieceTokenizer final : public Tokenizer {
     int32_t unknowns = 0;
     for (const auto& piece : model_.pieces) unknowns += piece.type == PieceType::unknown;
     if (unknowns != 1) fail(name, "a SentencePiece model with one unknown piece", str(unknowns));
-    const auto status = processor_.LoadFromSerializedProto(std::string_view(bytes_));
-    if (!status.ok()) fail(name, "a SentencePiece model", std::string(status.message()));
+    std::string why;
+    try {
+      const auto status = processor_.LoadFromSerializedProto(std::string_view(bytes_));
+      if (!status.ok()) why = std::string(status.message());
+    } catch (const std::exception& error) {  // its tries throw at pieces that begin with a zero byte
+      why = error.what();
+    }
+    if (!why.empty()) fail(name, "a SentencePiece model", one_line(why));
     encoder_ = SentencePieceEncoder::of(model_, name);
     if (!around_.config.empty()) config_ = parse_json(around_.config, name + "/tokenizer_config.json");
     added_ = added_around(around_, config_, model_, name);

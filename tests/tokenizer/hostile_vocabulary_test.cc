@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "formats/sentencepiece_model.h"
 #include "tokenizer/gguf_vocab.h"
+#include "tokenizer/sentencepiece.h"
 #include "tokenizer/tokenizer_json.h"
 
 namespace attar {
@@ -38,10 +39,14 @@ TEST(HostileVocabulary, PiecesAndTemplatesAreText) {
   EXPECT_THROW(parse_sentencepiece(write_sentencepiece(model), "m"), Error);
   model.pieces[3].text = "a\xC2\xA2";
   EXPECT_EQ(parse_sentencepiece(write_sentencepiece(model), "m").pieces.size(), 4u);
+  model.pieces[3] = {std::string("\0a", 2), 0, SentencePieceModel::Type::user_defined};
+  EXPECT_THROW(sentencepiece_tokenizer(write_sentencepiece(model), {}, "m"), Error);
 
   GgufMetadata metadata;
   metadata.set("tokenizer.ggml.model", std::string("gpt2"));
   metadata.set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b"});
+  EXPECT_THROW(read_gguf_vocabulary(metadata, "m"), Error) << "the merge rules are lost, not none";
+  metadata.set("tokenizer.ggml.merges", std::vector<std::string>{});
   EXPECT_EQ(read_gguf_vocabulary(metadata, "m").tokens.size(), 2u);
   metadata.set("tokenizer.chat_template", std::string("\xFF"));
   EXPECT_THROW(read_gguf_vocabulary(metadata, "m"), Error);
