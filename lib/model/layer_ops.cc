@@ -1,10 +1,13 @@
 #include "model/layer_ops.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <omp.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels/matmul.h"
+#include "kernels/matvec.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"
 
@@ -67,8 +70,16 @@ at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight) {
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
   const at::Tensor out = at::empty(shape, x.options());
+  const at::Tensor from = as_rows(x);
+  if (const int64_t count = from.size(0); count && count <= kFewRows && weight.stride(1) == 1 && weight.stride(0) >= weight.size(1)) {
+    constexpr int64_t kParallel = 1 << 16;
+    const int threads = weight.numel() < kParallel || omp_in_parallel() ? 1 : at::get_num_threads();
+    few_rows_product(count, weight.size(0), weight.size(1), from.const_data_ptr<float>(), weight.const_data_ptr<float>(), weight.stride(0),
+                     out.data_ptr<float>(), threads);
+    return out;
+  }
   at::Tensor rows = out.view({-1, weight.size(0)});
-  matmul_into(rows, as_rows(x), weight.t());
+  matmul_into(rows, from, weight.t());
   return out;
 }
 

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
@@ -73,9 +74,25 @@ int64_t fused_rows(const ModelSpec& spec, const std::string& name, const StoredP
 
 constexpr int64_t kCopiedAtATime = int64_t{1} << 22;  // bytes
 
+/// Room for a tensor that is about to be filled, in large pages where the system gives them: fewer faults while it is filled, and fewer
+/// looked-up addresses whenever the weights are read.
+at::Tensor room_for(const std::vector<int64_t>& shape, at::ScalarType type) {
+  constexpr uintptr_t kPage = 4096;
+  constexpr size_t kLargePage = size_t{1} << 21;
+  at::Tensor room = at::empty(shape, at::TensorOptions(type));
+#ifdef MADV_HUGEPAGE
+  if (room.nbytes() >= kLargePage) {
+    const auto data = reinterpret_cast<uintptr_t>(room.data_ptr());
+    const uintptr_t begin = (data + kPage - 1) / kPage * kPage, end = (data + room.nbytes()) / kPage * kPage;
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a wish: whether it is granted changes no value
+  }
+#endif
+  return room;
+}
+
 /// A tensor of its own with these bytes, copied by all threads.
 at::Tensor copy_of_bytes(std::span<const uint8_t> bytes, const std::vector<int64_t>& shape, at::ScalarType type) {
-  const at::Tensor copy = at::empty(shape, at::TensorOptions(type));
+  const at::Tensor copy = room_for(shape, type);
   auto* to = static_cast<uint8_t*>(copy.data_ptr());
   const auto size = static_cast<int64_t>(bytes.size());
 #pragma omp parallel for schedule(static) if (size > kCopiedAtATime)
@@ -118,6 +135,7 @@ at::Tensor mapped_tensor(std::span<const uint8_t> bytes, at::ScalarType stored, 
   if (!options.keep_dtype && options.device.is_cpu() && options.dtype == stored) return copy_of_bytes(bytes, shape, stored);
   const at::Tensor view = at::from_blob(data, shape, [owner](void*) {}, type);
   if (options.keep_dtype) return view.to(options.device);
+  if (options.device.is_cpu()) return room_for(shape, options.dtype).copy_(view);
   return view.to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true);
 }
 
