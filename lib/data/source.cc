@@ -21,13 +21,14 @@ RowSource::RowSource(const TokenRows& rows, int64_t batch, uint64_t seed, bool s
     : rows_(rows), batch_(batch), rank_(rank), ranks_(ranks), seed_(seed), shuffle_(shuffle) {
   check(rows.rows() > 0, "rows of data", "one at least", "none");
   check(batch > 0, "train.batch", "1 or more", str(batch));
+  check(batch % std::max<int64_t>(ranks, 1) == 0, "train.batch", str("a multiple of the ", ranks, " ranks"), str(batch), "each rank takes an equal part");
   check(ranks > 0 && rank >= 0 && rank < ranks, "rank of a source", "0 to ranks-1", str(rank, " of ", ranks));
 }
 
 void RowSource::next(Batch& batch) {
-  const int64_t count = rows_.rows(), begin = (position_ * ranks_ + rank_) * batch_;
+  const int64_t count = rows_.rows(), share = batch_ / ranks_, begin = position_ * batch_ + rank_ * share;
   std::vector<int64_t> numbers;
-  for (int64_t at = begin; at < begin + batch_; ++at) {
+  for (int64_t at = begin; at < begin + share; ++at) {
     const int64_t epoch = at / count, place = at % count;
     if (shuffle_ && epoch != epoch_) {
       order_ = permutation(count, seed_, stream_of("epoch") + static_cast<uint64_t>(epoch));
@@ -44,7 +45,7 @@ void RowSource::seek(int64_t position) {
   position_ = position;
 }
 
-int64_t RowSource::batches_per_epoch() const { return (rows_.rows() + batch_ * ranks_ - 1) / (batch_ * ranks_); }
+int64_t RowSource::batches_per_epoch() const { return (rows_.rows() + batch_ - 1) / batch_; }
 
 Batch make_batch(const TokenRows& rows, const std::vector<int64_t>& numbers) {
   check(!numbers.empty(), "a batch", "one row at least", "none");

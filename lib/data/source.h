@@ -24,7 +24,8 @@ class Source {
   virtual void seek(int64_t position) = 0;    ///< the next batch is that one again, bit for bit
 };
 
-/// Rows in a fresh seeded order every epoch; rank r of n takes every n-th batch. Batches are cut to their longest row, rounded up to 8.
+/// Rows in a fresh seeded order every epoch; `batch` rows are shared out over the ranks in equal parts, so that a position
+/// means the same rows for any number of them. Parts are cut to their longest row, rounded up to 8.
 class RowSource : public Source {
  public:
   RowSource(const TokenRows& rows, int64_t batch, uint64_t seed, bool shuffle = true, int64_t rank = 0, int64_t ranks = 1);

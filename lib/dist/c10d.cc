@@ -3,8 +3,11 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <atomic>
 #include <cstdlib>
+#include <mutex>
 #include <optional>
+#include <thread>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -15,6 +18,57 @@ namespace {
 
 constexpr std::chrono::minutes kPatience{30};       ///< of one collective: a rank may be evaluating meanwhile
 constexpr std::chrono::minutes kMeetingPatience{5}; ///< for all ranks to arrive
+
+constexpr std::chrono::milliseconds kBeat{500};     ///< between two signs of life of a rank
+constexpr std::chrono::milliseconds kSilence{3000}; ///< without one: gone
+
+/// Every rank counts in the common store while it lives, so that the others can tell who is gone when a collective breaks.
+class Heartbeat {
+ public:
+  Heartbeat(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_t size) : store_(std::move(store)), rank_(rank), size_(size) {
+    for (int64_t r = 0; r < size_; ++r) store_->add(key(r), 0);
+    thread_ = std::thread([this] {
+      while (!ended_) {
+        try {
+          store_->add(key(rank_), 1);
+        } catch (const std::exception&) {
+          return;  // rank 0, who keeps the store, is gone: the collectives say so
+        }
+        std::this_thread::sleep_for(kBeat);
+      }
+    });
+  }
+  ~Heartbeat() {
+    ended_ = true;
+    thread_.join();
+  }
+  /// "rank 3": who does not count any more. Empty if all do. Takes the time of a silence.
+  std::string gone() const {
+    try {
+      const std::vector<int64_t> before = counts();
+      std::this_thread::sleep_for(kSilence);
+      const std::vector<int64_t> after = counts();
+      std::string out;
+      for (int64_t r = 0; r < size_; ++r)
+        if (r != rank_ && before[static_cast<size_t>(r)] == after[static_cast<size_t>(r)]) out += str(out.empty() ? "rank " : ", rank ", r);
+      return out;
+    } catch (const std::exception&) {
+      return "rank 0";
+    }
+  }
+
+ private:
+  static std::string key(int64_t rank) { return str("attar.beat.", rank); }
+  std::vector<int64_t> counts() const {
+    std::vector<int64_t> out;
+    for (int64_t r = 0; r < size_; ++r) out.push_back(store_->add(key(r), 0));
+    return out;
+  }
+  c10::intrusive_ptr<c10d::Store> store_;
+  int64_t rank_, size_;
+  std::atomic<bool> ended_{false};
+  std::thread thread_;
+};
 
 /// Several processes over LibTorch's Gloo backend.
 class GlooGroup final : public ProcessGroup {
@@ -30,6 +84,8 @@ class GlooGroup final : public ProcessGroup {
       auto gloo = c10d::ProcessGroupGloo::Options::create(kPatience);
       gloo->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice());
       group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store_, static_cast<int>(rank), static_cast<int>(size), gloo);
+      options.isServer = false;
+      heartbeat_ = std::make_unique<Heartbeat>(c10::make_intrusive<c10d::TCPStore>(host, options), rank, size);
     } catch (const std::exception& error) {
       fail(str("process group at ", host, ":", port), str("all ", size, " ranks to meet"), first_line(error.what()),
            "check MASTER_ADDR and MASTER_PORT, and that every rank was started");
@@ -49,6 +105,22 @@ class GlooGroup final : public ProcessGroup {
     at::Tensor token = at::zeros({1});
     all_reduce_sum(token);
   }
+  std::function<void()> start_reduce_scatter_sum(const at::Tensor& output, const at::Tensor& input) override {
+    at::Tensor part = output.is_cpu() ? output.detach() : at::empty_like(output, at::TensorOptions().device(at::kCPU));
+    at::Tensor whole = input.detach().to(at::kCPU);
+    c10::intrusive_ptr<c10d::Work> work;
+    guarded("reduce_scatter", [&] { work = group_->_reduce_scatter_base(part, whole); });
+    return [this, work, part, output] {
+      guarded("reduce_scatter", [&] { work->wait(); });
+      if (!output.is_cpu()) output.detach().copy_(part);
+    };
+  }
+  void all_gather(const at::Tensor& output, const at::Tensor& input) override {
+    at::Tensor whole = output.is_cpu() ? output.detach() : at::empty_like(output, at::TensorOptions().device(at::kCPU));
+    at::Tensor part = input.detach().to(at::kCPU);
+    guarded("all_gather", [&] { group_->_allgather_base(whole, part)->wait(); });
+    if (!output.is_cpu()) output.detach().copy_(whole);
+  }
 
  private:
   static std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -56,21 +128,32 @@ class GlooGroup final : public ProcessGroup {
   /// Gloo works on dense CPU memory: others go through a copy.
   template <class Work>
   void on_contiguous(at::Tensor& tensor, const char* what, Work&& work) {
+    const at::NoGradGuard no_grad;
+    const bool direct = tensor.is_contiguous() && tensor.is_cpu();
+    std::vector<at::Tensor> tensors{direct ? tensor.detach() : tensor.detach().to(at::kCPU).contiguous()};
+    guarded(what, [&] { work(tensors)->wait(); });
+    if (!direct) tensor.detach().copy_(tensors[0]);
+  }
+  /// A collective that breaks becomes one sentence that names who is gone.
+  template <class Call>
+  void guarded(const char* what, const Call& call) {
+    std::string reason;
     try {
       const at::NoGradGuard no_grad;
-      const bool direct = tensor.is_contiguous() && tensor.is_cpu();
-      std::vector<at::Tensor> tensors{direct ? tensor.detach() : tensor.detach().to(at::kCPU).contiguous()};
-      work(tensors)->wait();
-      if (!direct) tensor.detach().copy_(tensors[0]);
+      return call();
     } catch (const c10::Error& error) {
-      fail(str(what, " on rank ", rank_), "every rank to take part", first_line(error.what_without_backtrace()));
+      reason = first_line(error.what_without_backtrace());
     } catch (const std::exception& error) {
-      fail(str(what, " on rank ", rank_), "every rank to take part", first_line(error.what()));
+      reason = first_line(error.what());
     }
+    const std::string gone = heartbeat_->gone();
+    fail(str(what, " on rank ", rank_), "every rank to take part", gone.empty() ? reason : gone + " is gone",
+         "its own message says why; the same command goes on from the last snapshot");
   }
   int64_t rank_, size_;
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  std::unique_ptr<Heartbeat> heartbeat_;
 };
 
 std::optional<std::string> environment(const char* name) {
@@ -124,7 +207,11 @@ std::shared_ptr<ProcessGroup> process_group_from_environment() {
   if (size == 1) return single_process();
   host = environment("MASTER_ADDR").value_or(host);
   const int64_t port = environment("MASTER_PORT") ? environment_number("MASTER_PORT", 1, 65535) : port_of_job(job);
-  return std::make_shared<GlooGroup>(host, port, rank, size);
+  static std::mutex guard;
+  static std::shared_ptr<ProcessGroup> kept;
+  const std::lock_guard<std::mutex> lock(guard);
+  if (!kept) kept = std::make_shared<GlooGroup>(host, port, rank, size);
+  return kept;
 }
 
 }  // namespace attar

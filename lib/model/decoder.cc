@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "model/attention_plan.h"
 #include "model/layer_ops.h"
+#include "model/recompute.h"
 
 namespace attar {
 namespace {
@@ -84,8 +85,16 @@ at::Tensor Decoder::linear(const at::Tensor& x, const std::string& name) const {
   at::Tensor w = weight(name + ".weight");
   const auto bias = weights_.find(name + ".bias");
   if (autocast_bf16) w = w.to(at::kBFloat16);
-  if (bias == weights_.end()) return linear_op(x, w);
-  return at::linear(x, w, autocast_bf16 ? bias->second.to(at::kBFloat16) : bias->second);
+  const at::Tensor y = bias == weights_.end() ? linear_op(x, w) : at::linear(x, w, autocast_bf16 ? bias->second.to(at::kBFloat16) : bias->second);
+  const LoraPair* pair = adapters_ ? adapters_->find(name + ".weight") : nullptr;
+  if (!pair) return y;
+  const auto low = [&](const at::Tensor& m) { return autocast_bf16 ? m.to(at::kBFloat16) : m; };
+  return y + linear_op(linear_op(x, low(pair->a)), low(pair->b)) * adapters_->scale();
+}
+
+at::Tensor Decoder::norm(const at::Tensor& x, const std::string& name) const {
+  const at::Tensor y = norm_op(x, weights_.at(name), spec_.norm_eps, spec_.norm_offset ? 1 : 0);
+  return autocast_bf16 ? y.to(at::kBFloat16) : y;
 }
 
 at::Tensor Decoder::attention(int64_t layer, const at::Tensor& x, const AttentionPlan& plan, KvCache* cache) const {
@@ -116,28 +125,33 @@ at::Tensor Decoder::feed_forward(int64_t layer, const at::Tensor& x) const {
   return linear(gated_op(gate, up, gate_activation_named(spec_.activation)), own + "down_proj");
 }
 
-at::Tensor Decoder::hidden(const TokenBatch& tokens, KvCache* cache) const {
-  const AttentionPlan plan = plan_attention(spec_, tokens, cache ? cache->length() : 0);
-  const double offset = spec_.norm_offset ? 1 : 0;
-  const auto norm = [&](const at::Tensor& x, const std::string& name) {
-    const at::Tensor y = norm_op(x, weights_.at(name), spec_.norm_eps, offset);
-    return autocast_bf16 ? y.to(at::kBFloat16) : y;
-  };
+at::Tensor Decoder::run_layer(int64_t layer, at::Tensor x, const AttentionPlan& plan, KvCache* cache) const {
+  const auto named = [&](const char* rest) { return layer_name(layer, rest); };
+  at::Tensor added = attention(layer, norm(x, named("input_layernorm.weight")), plan, cache);
+  if (spec_.post_norms) added = norm(added, named("post_attention_layernorm.weight"));
+  x = x + added;
+  added = feed_forward(layer, norm(x, named(spec_.post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight")));
+  if (spec_.post_norms) added = norm(added, named("post_feedforward_layernorm.weight"));
+  return x + added;
+}
+
+at::Tensor Decoder::hidden(const TokenBatch& tokens, KvCache* cache, std::map<int64_t, at::Tensor>* states) const {
+  const auto plan = std::make_shared<const AttentionPlan>(plan_attention(spec_, tokens, cache ? cache->length() : 0));
+  const auto layers = static_cast<int64_t>(spec_.layers.size());
   at::Tensor x = at::embedding(weight(kEmbedding), tokens.ids);
   if (spec_.embedding_scale != 1) x = x * spec_.embedding_scale;
-  for (int64_t layer = 0; layer < static_cast<int64_t>(spec_.layers.size()); ++layer) {
-    const auto named = [&](const char* rest) { return layer_name(layer, rest); };
-    if (observer_) observer_(named("input"), x);
-    at::Tensor added = attention(layer, norm(x, named("input_layernorm.weight")), plan, cache);
-    if (spec_.post_norms) added = norm(added, named("post_attention_layernorm.weight"));
-    x = x + added;
-    added = feed_forward(layer, norm(x, named(spec_.post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight")));
-    if (spec_.post_norms) added = norm(added, named("post_feedforward_layernorm.weight"));
-    x = x + added;
-    if (observer_) observer_(named("output"), x);
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    if (observer_) observer_(layer_name(layer, "input"), x);
+    if (recompute_layers && !cache)
+      x = recomputed(x, [this, layer, plan](const at::Tensor& input) { return run_layer(layer, input, *plan, nullptr); });
+    else
+      x = run_layer(layer, x, *plan, cache);
+    if (observer_) observer_(layer_name(layer, "output"), x);
+    if (!states) continue;
+    if (const auto wanted = states->find(layer + 1); wanted != states->end()) wanted->second = x;
   }
   if (cache) cache->advance(tokens.ids.size(1));
-  return norm_op(x, weights_.at("model.norm.weight"), spec_.norm_eps, offset);
+  return norm_op(x, weights_.at("model.norm.weight"), spec_.norm_eps, spec_.norm_offset ? 1 : 0);
 }
 
 at::Tensor Decoder::output_weight() const { return weight(spec_.tied ? kEmbedding : "lm_head.weight"); }

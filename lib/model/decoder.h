@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "model/checkpoint.h"
+#include "model/lora.h"
 
 namespace attar {
 
@@ -43,8 +44,9 @@ class Decoder {
   const StateDict& weights() const { return weights_; }
   void require_grad(bool wanted);
 
-  /// Hidden states after the final norm, (B, T, D). With a cache, appends to it.
-  at::Tensor hidden(const TokenBatch& tokens, KvCache* cache = nullptr) const;
+  /// Hidden states after the final norm, (B, T, D). With a cache, appends to it. `states`: its keys are layers, counted from 1, and their
+  /// outputs (B, T, D) before the final norm are put there, with gradient where there is one.
+  at::Tensor hidden(const TokenBatch& tokens, KvCache* cache = nullptr, std::map<int64_t, at::Tensor>* states = nullptr) const;
   /// The output matrix (V, D) as the forward uses it (tied: the embedding), through the weight hook.
   at::Tensor output_weight() const;
   /// hidden (.., D) -> logits (.., V), soft cap applied.
@@ -57,7 +59,10 @@ class Decoder {
   /// "model.layers.N.input" / "model.layers.N.output".
   using Observer = std::function<void(const std::string& name, const at::Tensor& input)>;
   void set_observer(Observer observer) { observer_ = std::move(observer); }
-  /// Hidden states after layer `layer` (before the final norm) of the last forward are kept for these layers (distillation of hidden states).
+  /// Adds low-rank products to the linears that the adapters name; shared with whoever trains them. Null: none.
+  void set_adapters(std::shared_ptr<const LoraAdapters> adapters) { adapters_ = std::move(adapters); }
+  /// Keeps only each layer's input for the backward pass and computes the layer once more there. The model must outlive the backward pass.
+  bool recompute_layers = false;
   bool autocast_bf16 = false;  ///< matrix products in bfloat16, sums and norms in float32
 
  private:
@@ -65,10 +70,13 @@ class Decoder {
   at::Tensor linear(const at::Tensor& x, const std::string& name) const;
   at::Tensor attention(int64_t layer, const at::Tensor& x, const struct AttentionPlan& plan, KvCache* cache) const;
   at::Tensor feed_forward(int64_t layer, const at::Tensor& x) const;
+  at::Tensor norm(const at::Tensor& x, const std::string& name) const;
+  at::Tensor run_layer(int64_t layer, at::Tensor x, const struct AttentionPlan& plan, KvCache* cache) const;
   ModelSpec spec_;
   StateDict weights_;
   WeightHook weight_hook_;
   Observer observer_;
+  std::shared_ptr<const LoraAdapters> adapters_;
 };
 
 }  // namespace attar

@@ -41,7 +41,7 @@ const std::vector<StageKindInfo>& kinds() {
       stage_kind<TrainTokenizerConfig>("train_tokenizer", "trains a SentencePiece tokenizer", {{"data", {}, false}}),
       stage_kind<DistillConfig>("distill", "trains a student from a teacher's logits, or plainly",
                                 {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false},
-                                 {"tokens", {"train_tokenizer"}, false}, {"data.path", {}, false}}),
+                                 {"tokens", {"train_tokenizer"}, false}, {"init.from", models, false}, {"data.path", {}, false}}),
       stage_kind<CaptureConfig>("capture", "keeps a teacher's logits in a cache",
                                 {{"teacher", models, false}, {"tokens", {"train_tokenizer"}, false}, {"import", {}, false}, {"merge", {"capture"}, false},
                                  {"data.path", {}, false}}),

@@ -16,12 +16,26 @@ struct TrainTokenizerConfig {
   }
 };
 
+/// What a student made of configs/models/*.yaml begins with.
+struct InitConfig {
+  std::string from;
+  std::vector<int64_t> layers;
+  int64_t every = 0;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("from", from, "a stage or a checkpoint of the same widths, whose weights the student begins with; empty: random weights");
+    field("layers", layers, "its layers, counted from 1, one for each of the student's");
+    field("every", every, "instead: every so many-th layer; 0 and no layers: spread evenly");
+  }
+};
+
 struct DistillConfig {
   std::string model;
   std::string teacher, tokens;
   DataConfig data;
   LossConfig loss;
   TrainConfig train;
+  InitConfig init;
+  LoraConfig lora;
   template <class Visitor> void fields(Visitor&& field) {
     field("model", model, "student: configs/models/*.yaml (from nothing), a stage, or a checkpoint");
     field("teacher", teacher, "a stage, a checkpoint or a cache of its logits; empty: plain training");
@@ -29,6 +43,8 @@ struct DistillConfig {
     field("data", data, "text to learn from");
     field("loss", loss, "terms and weights");
     field("train", train, "optimizer and schedule");
+    field("init", init, "weights that a new student begins with");
+    field("lora", lora, "train low-rank adapters; the result has them merged, adapter/ has them apart");
   }
 };
 
@@ -88,7 +104,7 @@ struct PruneConfig {
   bool per_layer = false;
   int64_t parameters = 0;
   std::string criterion = "activation", depth_by = "influence";
-  int64_t protect = 1;
+  int64_t protect = 1, vocabulary = 0;
   DataConfig data;
   int64_t calibration_rows = 512;
   int64_t multiple = 32;
@@ -99,6 +115,7 @@ struct PruneConfig {
     field("kv_heads", kv_heads, "share of kv heads to keep, each with its query heads");
     field("hidden", hidden, "share of hidden channels to keep: embedding, norms and all that reads or writes them");
     field("depth", depth, "share of layers to keep; a contiguous block goes");
+    field("vocabulary", vocabulary, "N: only tokens that the data holds N times or more stay, with bytes, specials and what leads to them; 0: all stay");
     field("per_layer", per_layer, "ffn and kv_heads: layers share the total by importance instead of evenly (GGUF arrays; not every reader loads them)");
     field("parameters", parameters, "instead of ffn: largest number of parameters of the result; 0: not used");
     field("criterion", criterion, "activation (mean over positions, L2 over rows), taylor (gradient times weight), magnitude or random");

@@ -4,6 +4,19 @@
 
 namespace attar {
 
+/// Learning rates of kinds of parameters, as shares of the schedule's.
+struct LrScaleConfig {
+  double embedding = 1, head = 1, matrices = 1, norms = 1, biases = 1, projections = 1;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("embedding", embedding, "the embedding, and the head where it is tied to it");
+    field("head", head, "the output matrix that is not tied");
+    field("matrices", matrices, "linears of the layers, and adapters");
+    field("norms", norms, "weights of norms");
+    field("biases", biases, "biases");
+    field("projections", projections, "projections of losses on hidden states");
+  }
+};
+
 /// Optimizer, schedule and housekeeping of a training.
 struct TrainConfig {
   int64_t steps = 1000, batch = 32, accumulate = 1;
@@ -13,10 +26,12 @@ struct TrainConfig {
   double decay = 0.2;
   int64_t eval_every = 0, snapshot_every = 100;
   std::string precision = "auto", result = "last";
-  bool deterministic = true;
+  bool deterministic = true, recompute_layers = false;
+  double ema = 0;
+  LrScaleConfig lr_scale;
   template <class Visitor> void fields(Visitor&& field) {
     field("steps", steps, "optimizer steps");
-    field("batch", batch, "rows a step and rank, before accumulation");
+    field("batch", batch, "rows a step, shared out over the ranks, before accumulation");
     field("accumulate", accumulate, "batches whose gradients are summed before a step");
     field("lr", lr, "highest learning rate");
     field("min_lr", min_lr, "learning rate at the end, as a share of lr");
@@ -32,6 +47,35 @@ struct TrainConfig {
     field("precision", precision, "fp32, bf16 (autocast, fp32 weights) or auto: bf16 on CUDA, fp32 on the CPU");
     field("result", result, "last: the weights after the last step; best: those of the lowest held-out loss");
     field("deterministic", deterministic, "same bytes on every run (CUDA: slower kernels)");
+    field("ema", ema, "result is a moving average of the weights that keeps this share a step, as 0.999; 0: none");
+    field("lr_scale", lr_scale, "learning rates of kinds of parameters, as shares of lr");
+    field("checkpoint_activations", recompute_layers, "keep each layer's input only and compute the layer again going back: less memory, a third more work");
+  }
+};
+
+/// Low-rank adapters instead of the weights themselves.
+struct LoraConfig {
+  int64_t rank = 0;
+  std::optional<double> alpha;
+  std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  template <class Visitor> void fields(Visitor&& field) {
+    field("rank", rank, "columns of each factor; 0: no adapters, every weight is trained");
+    field("alpha", alpha, "the product counts alpha / rank times; absent: twice the rank");
+    field("targets", targets, "linears that get one: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+  }
+};
+
+/// Loss between outputs of layers.
+struct HiddenLossConfig {
+  double weight = 0;
+  std::string kind = "mse";
+  std::vector<std::string> layers;
+  bool project = false;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("weight", weight, "weight of the term, a mean over the pairs; 0: none");
+    field("kind", kind, "mse (mean over the width) or cosine (1 - cosine)");
+    field("layers", layers, "pairs STUDENT:TEACHER of layers, counted from 1, as [2:4, 4:8]");
+    field("project", project, "learn a projection of the student's states even where both are equally wide; where they differ there always is one");
   }
 };
 
@@ -39,6 +83,7 @@ struct TrainConfig {
 struct LossConfig {
   std::optional<double> kl, ce, rkl, jsd, skl, srkl, tvd;
   double temperature = 1.0, beta = 0.5, lambda = 0.1, prompt_weight = 1.0;
+  HiddenLossConfig hidden;
   template <class Visitor> void fields(Visitor&& field) {
     field("kl", kl, "weight of forward KL(teacher || student); 1 when a teacher is given and no term is named");
     field("ce", ce, "weight of cross-entropy with the data's next token; 1 when there is no teacher");
@@ -51,6 +96,7 @@ struct LossConfig {
     field("beta", beta, "jsd: weight of the teacher in the mixture");
     field("prompt_weight", prompt_weight, "data.learn all: weight of the prompt's tokens, the answer's being 1");
     field("lambda", lambda, "skl, srkl: share mixed in from the other side");
+    field("hidden", hidden, "outputs of layers drawn to the teacher's, beside the terms above");
   }
 };
 

@@ -6,7 +6,9 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "distill/distill_loss.h"
+#include "stages/hidden_terms.h"
 #include "teacher/capture.h"
+#include "train/lr_scale.h"
 
 namespace attar {
 namespace {
@@ -43,9 +45,40 @@ class Teacher {
   /// Whether it can speak of rows that no cache holds.
   bool live() const { return decoder_ != nullptr; }
   int64_t vocab() const { return vocab_; }
-  LogitTargets targets(const Batch& batch) const {
-    if (decoder_) return live_targets(*decoder_, batch);
-    return cache_ ? cache_->targets(batch) : LogitTargets{};
+  /// Targets of a batch, and the outputs (N, Dt) of the layers that `states` has as keys.
+  LogitTargets targets(const Batch& batch, std::map<int64_t, at::Tensor>* states = nullptr) const {
+    if (decoder_) return live_targets(*decoder_, batch, states);
+    if (!cache_) return {};
+    if (states && !states->empty()) {
+      Batch wide = batch;
+      cache_->add_hidden(wide);
+      for (auto& [layer, tensor] : *states) tensor = wide.at(str("teacher_hidden_", layer));
+    }
+    return cache_->targets(batch);
+  }
+  /// Width of the outputs of its layers. Error if it has not the layers, or the cache does not hold them.
+  int64_t hidden_width(const std::map<int64_t, at::Tensor>& layers, const TokenRows& rows) const {
+    check(there(), "loss.hidden", "a teacher", "none", "name one, or leave the term out");
+    for (const auto& [layer, none] : layers) {
+      if (decoder_) {
+        const auto last = static_cast<int64_t>(decoder_->spec().layers.size());
+        check(layer <= last, "loss.hidden.layers", str("teacher's layers from 1 to ", last), std::to_string(layer));
+        continue;
+      }
+      const std::vector<int64_t>& held = cache_->identity().codec.hidden_layers;
+      check(std::find(held.begin(), held.end(), layer) != held.end(), str("loss.hidden.layers: teacher's layer ", layer),
+            "a layer that the cache holds", held.empty() ? "a cache without hidden states" : "others",
+            str("capture with codec: {hidden_layers: [", layer, "]}"));
+    }
+    if (decoder_) return decoder_->spec().hidden;
+    // A row without a label tells nothing of the width.
+    for (int64_t row = 0; row < rows.rows(); ++row) {
+      Batch batch = make_batch(rows, {row});
+      if (!batch.at("labels").ne(-100).any().item<bool>()) continue;
+      cache_->add_hidden(batch);
+      return batch.at(str("teacher_hidden_", layers.begin()->first)).size(1);
+    }
+    fail("loss.hidden", "rows with something to learn", "none");
   }
 
  private:
@@ -61,10 +94,26 @@ at::Tensor position_weights(const Batch& batch, double prompt_weight) {
 }
 
 DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTargets& targets, const at::Tensor& position_weights,
-                       const LossWeights& weights, int64_t vocab) {
-  const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}});
+                       const LossWeights& weights, int64_t vocab, std::map<int64_t, at::Tensor>* states = nullptr) {
+  const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}}, nullptr, states);
   return distill_loss(hidden.reshape({-1, hidden.size(-1)}), student.output_weight(), targets, batch.at("labels").reshape({-1}), position_weights,
                       weights, student.spec().logit_softcap, vocab);
+}
+
+/// What the optimizer changes: the adapters if there are any, else every weight; and the projections.
+std::vector<TrainParameter> train_parameters(Decoder& student, const LoraAdapters* adapters, const HiddenTerms& hidden, const TrainConfig& config) {
+  std::vector<TrainParameter> out;
+  if (adapters) {
+    for (const auto& [name, pair] : adapters->pairs()) {
+      out.push_back({name + ".lora_A", pair.a, true});
+      out.push_back({name + ".lora_B", pair.b, true});
+    }
+  } else {
+    for (auto& [name, tensor] : student.weights()) out.push_back({name, tensor, tensor.dim() == 2 && name != "model.embed_tokens.weight"});
+  }
+  for (const TrainParameter& parameter : hidden.parameters()) out.push_back(parameter);
+  for (TrainParameter& parameter : out) parameter.lr_scale = lr_scale_of(parameter.name, config.lr_scale);
+  return out;
 }
 
 /// Moves every column to the device the model is on.
@@ -110,13 +159,19 @@ void learn(StageRun& run, Learning& learning) {
 
   Decoder student(model.spec, model.weights);
   for (auto& [name, tensor] : student.weights()) tensor = tensor.detach().to(run.device).clone();
-  student.require_grad(true);
+  std::shared_ptr<LoraAdapters> adapters;
+  check(learning.lora.rank >= 0, "lora.rank", "1 or more, or 0: no adapters", std::to_string(learning.lora.rank));
+  if (learning.lora.rank > 0) {
+    adapters = std::make_shared<LoraAdapters>(model.spec, learning.lora, run.seed_of("adapters"), run.device);
+    adapters->require_grad(true);
+    student.set_adapters(adapters);
+  }
+  student.require_grad(!adapters);
+  student.recompute_layers = learning.train.recompute_layers;
+  HiddenTerms hidden(learning.loss.hidden, static_cast<int64_t>(model.spec.layers.size()));
+  if (hidden.there()) hidden.prepare(model.spec.hidden, teacher.hidden_width(hidden.teacher_slots(), rows.train), run.seed_of("projections"), run.device);
   student.set_weight_hook(learning.hook);
   student.autocast_bf16 = learning.train.precision == "bf16" || (learning.train.precision == "auto" && run.device.is_cuda());
-
-  std::vector<TrainParameter> parameters;
-  for (auto& [name, tensor] : student.weights())
-    parameters.push_back({name, tensor, tensor.dim() == 2 && name != "model.embed_tokens.weight"});
 
   TrainerOptions options;
   options.config = learning.train;
@@ -128,25 +183,44 @@ void learn(StageRun& run, Learning& learning) {
   const auto group = process_group_from_environment();
   RowSource source(rows.train, learning.train.batch, run.seed_of("order"), true, group->rank(), group->size());
   const TrainResult result = train(
-      std::move(parameters),
+      train_parameters(student, adapters.get(), hidden, learning.train),
       [&](const Batch& given) {
         Batch batch = given;
-        const LogitTargets targets = teacher.targets(batch);
+        std::map<int64_t, at::Tensor> taught = hidden.teacher_slots(), learned = hidden.student_slots();
+        if (teacher.live()) to_device(batch, run.device);
+        const LogitTargets targets = teacher.targets(batch, &taught);
+        for (auto& [layer, tensor] : taught) tensor = tensor.to(run.device);
         to_device(batch, run.device);
         const at::Tensor valid = batch.at("labels").reshape({-1}).ne(-100);
         const at::Tensor position = position_weights(batch, learning.loss.prompt_weight);
-        const DistillLoss loss = batch_loss(student, batch, targets, position, weights, vocab);
+        const DistillLoss loss = batch_loss(student, batch, targets, position, weights, vocab, &learned);
         const double count = valid.sum().item<double>();
         const double total = position.defined() ? (position * valid).sum().item<double>() : count;
         // The log's terms are means over positions, the step's sum is divided by the positions' weights.
         const double share = total / std::max(count, 1.0);
         StepLoss out{loss.sum, total, {{"ce", loss.ce * share}}};
         if (with_teacher) out.sums.push_back({"teacher", loss.kl * share});
+        if (hidden.there()) {
+          const at::Tensor term = hidden.loss(learned, taught, batch.at("labels").reshape({-1})) * share;
+          out.sums.push_back({"hidden", term.item<double>()});
+          out.sum = out.sum + term;
+        }
         return out;
       },
       source, *group, options);
 
   student.require_grad(false);
+  if (adapters) {
+    adapters->require_grad(false);
+    adapters->merge_into(student.weights());
+    int64_t count = 0;
+    for (const auto& [name, pair] : adapters->pairs()) count += pair.a.numel() + pair.b.numel();
+    run.facts["adapter_parameters"] = count;
+    if (model.spec.fused_projections)
+      log_warn("lora: this family's files join projections that the adapters have apart; adapter/ is not written, the merged model is");
+    else
+      adapters->save(run.out / "adapter", model.base_model);
+  }
   for (auto& [name, tensor] : student.weights()) model.weights[name] = tensor.detach().to(at::kCPU);
   model.codes.clear();
   run.facts["steps"] = result.steps;

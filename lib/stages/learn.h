@@ -17,6 +17,7 @@ struct Learning {
   LossConfig loss;
   TrainConfig train;
   Decoder::WeightHook hook;
+  LoraConfig lora = {};                             ///< rank above 0: adapters learn, are merged into the student and saved in out/adapter
 };
 /// Error if teacher and student have different tokenizers, or a cache was made of other rows. Facts go into run.facts.
 void learn(StageRun& run, Learning& learning);

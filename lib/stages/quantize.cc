@@ -13,7 +13,7 @@ void run_quantize(StageRun& run, const QuantConfig& config) {
   Checkpoint model = load_model(*run.input("model"), config.method == "qat");
   const std::vector<std::string> names = quantized_names(model.spec, type, config.embeddings);
   if (config.method == "qat") {
-    Learning learning{&model, {}, {}, config.data, config.loss, config.train, fake_quantization(type, names)};
+    Learning learning{&model, {}, {}, config.data, config.loss, config.train, fake_quantization(type, names), {}};
     if (const fs::path* teacher = run.input("teacher")) {
       learning.teacher = *teacher;
     } else {

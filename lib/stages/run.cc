@@ -2,6 +2,7 @@
 
 #include <ATen/Version.h>
 #include <torch/version.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <iterator>
@@ -10,6 +11,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/signals.h"
+#include "dist/process_group.h"
 
 namespace attar {
 
@@ -17,10 +19,29 @@ Json code_versions() { return {{"attar", ATTAR_VERSION}, {"libtorch", TORCH_VERS
 
 namespace {
 
-/// Runs one stage into place: result under a temporary name, state in a work folder beside it, manifest last.
+/// Kinds whose work the ranks share; the others are rank 0's alone.
+bool shared_by_ranks(const std::string& kind) { return kind == "distill" || kind == "prune" || kind == "quantize"; }
+
+/// A further rank's part of a stage: what it would write goes to a scratch folder that disappears.
+void follow(StageRun& run, const std::string& kind, const Json& configuration, ProcessGroup& group) {
+  if (shared_by_ranks(kind)) {
+    AtomicFolder scratch(fs::temp_directory_path() / str("attar-rank-", group.rank(), "-", ::getpid()));
+    run.out = scratch.path();
+    run_stage(kind, run, configuration);
+  }
+  group.barrier();
+  group.barrier();
+}
+
+/// Runs one stage into place: result under a temporary name, state in a work folder beside it, manifest last. Only rank 0 writes.
 void execute(StageRun& run, const std::string& kind, const Json& configuration, const Json& inputs, const fs::path& place) {
   const auto started = std::chrono::steady_clock::now();
+  const auto group = process_group_from_environment();
   run.work = place.parent_path() / ("." + place.filename().string() + ".work");
+  if (group->rank() > 0) {
+    group->barrier();
+    return follow(run, kind, configuration, *group);
+  }
   // State of another configuration is of no use; what it belongs to is written down first.
   const fs::path stamp = run.work / "key";
   if (fs::exists(run.work) && (!fs::exists(stamp) || read_file(stamp) != run.key)) fs::remove_all(run.work);
@@ -29,7 +50,9 @@ void execute(StageRun& run, const std::string& kind, const Json& configuration, 
   AtomicFolder folder(place);
   run.out = folder.path();
   try {
+    group->barrier();
     run_stage(kind, run, configuration);
+    group->barrier();
   } catch (const Error&) {
     // A stage that has kept nothing to go on from leaves no trace.
     std::error_code ignored;
@@ -49,6 +72,7 @@ void execute(StageRun& run, const std::string& kind, const Json& configuration, 
   write_manifest(run.out, std::move(manifest));
   folder.commit();
   fs::remove_all(run.work);
+  group->barrier();
 }
 
 }  // namespace
@@ -77,9 +101,14 @@ RunOutcome run_recipe(const Recipe& recipe, const RunOptions& options) {
   RunOutcome outcome;
   outcome.folder = options.out.empty() ? fs::path("runs") / recipe.name : options.out;
   make_folder(outcome.folder);
-  const FolderLock lock(outcome.folder);
-  remove_leftovers(outcome.folder);
-  write_json(outcome.folder / "recipe.json", recipe.effective);
+  const auto group = process_group_from_environment();
+  std::optional<FolderLock> lock;
+  if (group->rank() == 0) {
+    lock.emplace(outcome.folder);
+    remove_leftovers(outcome.folder);
+    write_json(outcome.folder / "recipe.json", recipe.effective);
+  }
+  group->barrier();
   int64_t number = 0;
   for (const Stage& stage : recipe.stages) {
     ++number;
@@ -151,6 +180,7 @@ void run_lone_stage(const LoneStage& lone) {
     check(!fs::is_directory(place), place.string(), "a file to write", "a folder", "name the file: --out " + (place / "model.gguf").string());
     const fs::path folder = place.parent_path() / ("." + place.filename().string() + ".export");
     execute(run, lone.kind, only.effective, inputs, folder);
+    if (process_group_from_environment()->rank() > 0) return;
     fs::rename(folder / "model.gguf", place);
     fs::remove_all(folder);
     return;

@@ -106,11 +106,11 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
   return range.whole() ? writer.finish() : writer.statistics();
 }
 
-LogitTargets live_targets(const Decoder& teacher, const Batch& batch) {
+LogitTargets live_targets(const Decoder& teacher, const Batch& batch, std::map<int64_t, at::Tensor>* states) {
   const at::NoGradGuard no_grad;
   LogitTargets targets;
   targets.kind = LogitTargets::Kind::live;
-  const at::Tensor hidden = teacher.hidden(tokens_of(batch));
+  const at::Tensor hidden = teacher.hidden(tokens_of(batch), nullptr, states);
   targets.hidden = hidden.reshape({-1, hidden.size(-1)});
   targets.weight = teacher.output_weight();
   targets.softcap = teacher.spec().logit_softcap;

@@ -32,7 +32,7 @@ Json capture_said(const AskSegment& ask, const TokenRows& rows, const CacheIdent
 /// Rows that lie in a range of shards.
 int64_t rows_of_range(const ShardRange& range, int64_t rows, int64_t shard_rows);
 
-/// A live teacher's targets for a batch (no gradient): hidden states and output matrix.
-LogitTargets live_targets(const Decoder& teacher, const Batch& batch);
+/// A live teacher's targets for a batch (no gradient): hidden states and output matrix. `states`: as Decoder::hidden fills them.
+LogitTargets live_targets(const Decoder& teacher, const Batch& batch, std::map<int64_t, at::Tensor>* states = nullptr);
 
 }  // namespace attar

@@ -17,6 +17,7 @@ struct TrainParameter {
   std::string name;
   at::Tensor tensor;
   bool decay = true;  ///< weight decay applies
+  double lr_scale = 1;  ///< share of the learning rate
 };
 
 /// What a loss function gives for one batch: a differentiable sum over `tokens` valid tokens, and named sums for the log.

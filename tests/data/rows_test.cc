@@ -189,12 +189,12 @@ TEST(Source, SeekGivesTheSameBatchesAgain) {
   config.pack = false;
   const TokenRows rows = rows_of(short_examples(folder, 37), config);
   for (const int64_t ranks : {1, 3}) {
-    RowSource source(rows, 5, 11, true, ranks - 1, ranks);
+    RowSource source(rows, 6, 11, true, ranks - 1, ranks);
     std::vector<Batch> batches(20);
     for (auto& batch : batches) source.next(batch);
     EXPECT_EQ(source.position(), 20);
     for (const int64_t position : {13, 0, 7, 19}) {
-      RowSource fresh(rows, 5, 11, true, ranks - 1, ranks);
+      RowSource fresh(rows, 6, 11, true, ranks - 1, ranks);
       Batch batch;
       source.seek(position);
       source.next(batch);
@@ -216,13 +216,13 @@ TEST(Source, EveryEpochHoldsEveryRowOnceInAnotherOrder) {
   std::vector<std::vector<int64_t>> epochs(3);
   std::vector<RowSource> ranks;
   for (int64_t r = 0; r < 2; ++r) ranks.emplace_back(rows, 6, 5, true, r, 2);
-  EXPECT_EQ(ranks[0].batches_per_epoch(), 3);
+  EXPECT_EQ(ranks[0].batches_per_epoch(), 6);
   for (auto& epoch : epochs) {
-    for (int i = 0; i < 3; ++i)
+    for (int i = 0; i < 6; ++i)
       for (auto& source : ranks) {
         Batch batch;
         source.next(batch);
-        for (int64_t b = 0; b < 6; ++b) epoch.push_back(batch.at("rows")[b].item<int64_t>());
+        for (int64_t b = 0; b < 3; ++b) epoch.push_back(batch.at("rows")[b].item<int64_t>());
       }
     EXPECT_EQ(std::set<int64_t>(epoch.begin(), epoch.end()).size(), 36u);
   }

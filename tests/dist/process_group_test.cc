@@ -67,6 +67,10 @@ TEST(ProcessGroup, OneIsARealGroup) {
   group->all_reduce_sum(values);
   group->broadcast(values, 0);
   group->barrier();
+  at::Tensor part = at::empty({5}), whole = at::empty({5});
+  group->reduce_scatter_sum(part, values);
+  group->all_gather(whole, part);
+  EXPECT_TRUE(at::equal(whole, before));
   EXPECT_TRUE(at::equal(values, before));
   setenv("WORLD_SIZE", "1", 1);
   setenv("RANK", "0", 1);
@@ -101,7 +105,34 @@ TEST(ProcessGroupRank, SumsAndBroadcasts) {
   at::Tensor word = at::full({3}, static_cast<double>(group->rank() + 5), at::kLong);
   group->broadcast(word, 1);
   EXPECT_TRUE(at::equal(word, at::full({3}, 6, at::kLong)));
+  const double mine = static_cast<double>(group->rank());
+  at::Tensor part = at::empty({2});
+  group->reduce_scatter_sum(part, at::arange(4, at::kFloat) * (mine + 1));
+  EXPECT_TRUE(at::equal(part, (at::arange(2, at::kFloat) + 2 * mine) * 3));
+  at::Tensor first = at::empty({1}), second = at::empty({3});
+  const auto wait_first = group->start_reduce_scatter_sum(first, at::ones({2}));
+  const auto wait_second = group->start_reduce_scatter_sum(second, at::ones({6}) * mine);
+  wait_second(), wait_first();
+  EXPECT_TRUE(at::equal(first, at::full({1}, 2.0)) && at::equal(second, at::ones({3})));
+  at::Tensor whole = at::empty({6});
+  group->all_gather(whole, at::full({3}, mine));
+  EXPECT_TRUE(at::equal(whole, at::tensor({0, 0, 0, 1, 1, 1}, at::kFloat)));
+  EXPECT_EQ(process_group_from_environment(), group) << "one group a process";
   group->barrier();
+}
+
+/// Rank 1 ends in the midst of the work; rank 0 must end with a sentence that names it.
+TEST(ProcessGroupRank, OneDies) {
+  if (!std::getenv("ATTAR_TEST_RANK")) return;
+  const auto group = process_group_from_environment();
+  group->barrier();
+  if (group->rank() == 1) ::_exit(7);
+  try {
+    for (int i = 0; i < 3; ++i) group->barrier();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("rank 1 is gone"), std::string::npos) << error.what();
+  }
 }
 
 void meet(const std::function<std::vector<std::string>(int rank, int port)>& surroundings) {
@@ -118,6 +149,20 @@ void meet(const std::function<std::vector<std::string>(int rank, int port)>& sur
     waitpid(rank, &status, 0);
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   }
+}
+
+TEST(ProcessGroup, ARankThatDiesIsNamed) {
+  clear_launcher();
+  const int port = free_port();
+  pid_t ranks[2];
+  for (int rank = 0; rank < 2; ++rank)
+    ranks[rank] = start_rank("ProcessGroupRank.OneDies", {"RANK=" + std::to_string(rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+                                                          "MASTER_PORT=" + std::to_string(port), "ATTAR_TEST_RANK=" + std::to_string(rank)});
+  int status = -1;
+  waitpid(ranks[0], &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  waitpid(ranks[1], &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 7);
 }
 
 TEST(ProcessGroup, RanksMeetAsTorchrunStartsThem) {
