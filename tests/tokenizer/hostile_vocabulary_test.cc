@@ -40,7 +40,7 @@ TEST(HostileVocabulary, PiecesAndTemplatesAreText) {
   model.pieces[3].text = "a\xC2\xA2";
   EXPECT_EQ(parse_sentencepiece(write_sentencepiece(model), "m").pieces.size(), 4u);
   model.pieces[3] = {std::string("\0a", 2), 0, SentencePieceModel::Type::user_defined};
-  EXPECT_THROW(sentencepiece_tokenizer(write_sentencepiece(model), {}, "m"), Error);
+  EXPECT_THROW(sentencepiece_tokenizer(write_sentencepiece(model), TokenizerSurroundings{}, "m"), Error);
 
   GgufMetadata metadata;
   metadata.set("tokenizer.ggml.model", std::string("gpt2"));
