@@ -74,11 +74,12 @@ std::vector<Command> table() {
   all.push_back(stage_tool<DistillConfig>("distill", "attar distill --model M [--teacher M|CACHE] --data F --out DIR", "trains a student",
                                           {{"data.path", "data"}, {"tokens", "tokenizer"}, {"data.seq", "seq"}, {"train.steps", "steps"}, {"train.lr", "lr"}, {"train.batch", "batch"}}, {"model"}));
   all.push_back(stage_tool<PruneConfig>("prune", "attar prune --model M --ffn 0.5 --data F --out DIR", "removes what matters least",
-                                        {{"data.path", "data"}, {"data.seq", "seq"}}, {"model"}));
+                                        {{"data.path", "data"}, {"data.seq", "seq"}, {"kv_heads", "kv-heads"}, {"per_layer", "per-layer"},
+                                         {"depth_by", "depth-by"}, {"calibration_rows", "calibration-rows"}}, {"model"}));
   all.push_back(stage_tool<QuantConfig>("quantize", "attar quantize --model M --scheme q4_0 [--method qat --data F] --out DIR", "puts weights on the grid of the file",
                                         {{"data.path", "data"}, {"data.seq", "seq"}, {"train.steps", "steps"}, {"train.lr", "lr"}, {"train.batch", "batch"}}, {"model"}));
   all.push_back(stage_tool<ExportConfig>("export", "attar export --model M --format gguf|onnx|hf [--type T] --out PATH", "writes GGUF, ONNX or a folder, and proves it",
-                                         {{"tensor_type", "tensor-type"}, {"allow_deviation", "allow-deviation"}}, {"model", "format"}));
+                                         {{"tensor_type", "tensor-type"}, {"allow_deviation", "allow-deviation"}, {"shard_bytes", "shard-bytes"}}, {"model", "format"}));
   all.push_back(command("eval", "attar eval --model M [--base B] [--text FILE] [--task FILE] [--ctx 512] [--json]", "perplexity, KL, agreement, a task's metrics", true,
                         {needed("model", "model to judge"), flag("base", "model to compare with"), flag("text", "text to read"), flag("task", "task file"),
                          flag("ctx", "tokens a chunk; the second half is scored", "512"), flag("text-tokens", "only the first so many tokens; 0: all", "0"),

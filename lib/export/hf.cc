@@ -87,7 +87,8 @@ ExportReport export_hf(const Checkpoint& model, const ExportConfig& config, cons
   if (!model.spec.uniform())
     log_warn("layers differ in width or heads: attar reads this folder (attar_layers in config.json), transformers does not");
   make_folder(folder);
-  save_checkpoint(written, folder, dtype);
+  check(config.shard_bytes > 0, "shard_bytes", "1 or more", std::to_string(config.shard_bytes));
+  save_checkpoint(written, folder, dtype, config.shard_bytes);
   const Proof proof = prove_hf(folder, written);
   if (!proof.faults.empty()) {
     std::error_code ignored;

@@ -32,6 +32,7 @@ struct ExportConfig {
   bool pure = false, allow_deviation = false, genai = false;
   std::vector<std::string> tensor_type;
   std::string imatrix;
+  int64_t shard_bytes = int64_t{5} << 30;
   template <class Visitor> void fields(Visitor&& field) {
     field("model", model, "a stage or a checkpoint");
     field("format", format, "gguf, onnx or hf");
@@ -39,6 +40,7 @@ struct ExportConfig {
     field("pure", pure, "one type throughout (gguf)");
     field("tensor_type", tensor_type, "REGEX=TYPE for tensors by name (gguf)");
     field("imatrix", imatrix, "importance matrix, llama.cpp's file (gguf)");
+    field("shard_bytes", shard_bytes, "largest safetensors file; a bigger model is sharded, with an index (hf)");
     field("genai", genai, "write the onnxruntime-genai folder too (onnx)");
     field("allow_deviation", allow_deviation, "export a tokenizer whose ids GGUF readers cannot reproduce; says where they differ");
   }

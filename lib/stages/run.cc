@@ -34,7 +34,9 @@ void follow(StageRun& run, const std::string& kind, const Json& configuration, P
 }
 
 /// Runs one stage into place: result under a temporary name, state in a work folder beside it, manifest last. Only rank 0 writes.
-void execute(StageRun& run, const std::string& kind, const Json& configuration, const Json& inputs, const fs::path& place) {
+/// `file`: all that is wanted is the exported file, put there; no artifact is left at `place`, so nothing is hashed for a manifest.
+void execute(StageRun& run, const std::string& kind, const Json& configuration, const Json& inputs, const fs::path& place,
+             const fs::path* file = nullptr) {
   const auto started = std::chrono::steady_clock::now();
   const auto group = process_group_from_environment();
   run.work = place.parent_path() / ("." + place.filename().string() + ".work");
@@ -58,6 +60,11 @@ void execute(StageRun& run, const std::string& kind, const Json& configuration, 
     std::error_code ignored;
     if (std::distance(fs::directory_iterator(run.work, ignored), fs::directory_iterator()) <= 1) fs::remove_all(run.work, ignored);
     throw;
+  }
+  if (file) {
+    fs::rename(run.out / "model.gguf", *file);
+    fs::remove_all(run.work);
+    return group->barrier();
   }
   Manifest manifest;
   manifest.kind = kind;
@@ -179,11 +186,7 @@ void run_lone_stage(const LoneStage& lone) {
   if (lone.kind == "export" && only.effective["format"] == "gguf") {
     check(!fs::is_directory(place), place.string(), "a file to write", "a folder", "name the file: --out " + (place / "model.gguf").string());
     const fs::path folder = place.parent_path() / ("." + place.filename().string() + ".export");
-    execute(run, lone.kind, only.effective, inputs, folder);
-    if (process_group_from_environment()->rank() > 0) return;
-    fs::rename(folder / "model.gguf", place);
-    fs::remove_all(folder);
-    return;
+    return execute(run, lone.kind, only.effective, inputs, folder, &place);
   }
   if (fs::exists(place) && !fs::exists(place / "manifest.json"))
     check(fs::is_directory(place) && fs::is_empty(place), place.string(), "a new or empty folder, or an artifact to replace", "something else");

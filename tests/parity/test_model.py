@@ -95,6 +95,20 @@ def test_sharded_folder(tmp_path):
     assert np.abs(ours(tmp_path / "shards", rows, tmp_path) - theirs(model, rows)).max() < 2e-4
 
 
+def test_sharded_export_loads_in_transformers(tmp_path):
+    """A folder sharded above a size: an index, no file above it but for a single tensor, the same tensors."""
+    import transformers
+    model = make("llama", tmp_path / "model")
+    attar("export", "--model", tmp_path / "model", "--format", "hf", "--shard-bytes", "40000", "--out", tmp_path / "shards")
+    files = list((tmp_path / "shards").glob("model-*.safetensors"))
+    assert len(files) > 2 and (tmp_path / "shards" / "model.safetensors.index.json").exists()
+    largest = max(value.numel() * 4 for value in model.state_dict().values())
+    assert max(file.stat().st_size for file in files) < max(40000, largest) + 4096
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "shards", dtype="float32")
+    mine, theirs = again.state_dict(), model.state_dict()
+    assert mine.keys() == theirs.keys() and all(mine[name].equal(theirs[name]) for name in theirs)
+
+
 def test_multimodal_gemma3_names(tmp_path):
     """Gemma 3's multimodal folders nest the text model: prefixes are taken off, the vision tower is left out."""
     from safetensors.torch import load_file, save_file

@@ -60,3 +60,14 @@ def test_the_limit_is_felt(attar, tmp_path):
     done = run_limited(attar, "logits", "--model", tmp_path / "model", "--ids", tmp_path / "ids.json", "--out", tmp_path / "logits.npy",
                        "--threads", 2, data_limit=LIMIT)
     assert done.returncode != 0
+
+
+def test_loading_takes_the_model_and_a_tensor(attar, tmp_path):
+    """Half floats become float32 tensor by tensor: nothing beside the model, its largest tensor and LibTorch itself is held."""
+    size = 2 * sparse_llama(tmp_path / "model")
+    (tmp_path / "ids.json").write_text("[[1]]")
+    words = ("logits", "--model", tmp_path / "model", "--ids", tmp_path / "ids.json", "--out", tmp_path / "logits.npy", "--threads", 2)
+    largest = 4 * HIDDEN * FFN
+    done = run_limited(attar, *words, data_limit=size + largest + 200_000_000)
+    assert done.returncode == 0, done.stderr
+    assert 200_000_000 < size / 2, "a second copy, even in half floats, would not fit"
