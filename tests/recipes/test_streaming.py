@@ -1,6 +1,7 @@
 """Exports in less memory than the model: tensor by tensor from the mapped files, proof included."""
 import json
 import resource
+import shutil
 import subprocess
 
 import pytest
@@ -71,3 +72,20 @@ def test_loading_takes_the_model_and_a_tensor(attar, tmp_path):
     done = run_limited(attar, *words, data_limit=size + largest + 200_000_000)
     assert done.returncode == 0, done.stderr
     assert 200_000_000 < size / 2, "a second copy, even in half floats, would not fit"
+
+
+def test_a_large_onnx_keeps_its_weights_beside(attar, tmp_path, monkeypatch):
+    """Above 1.5 GB the weights lie in model.onnx.data; others read the two files as one."""
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    if shutil.disk_usage(tmp_path).free < 6_000_000_000:
+        pytest.skip("SKIPPED LOUDLY: less than 6 GB free for a large ONNX file")
+    monkeypatch.setitem(globals(), "LAYERS", 16)
+    size = sparse_llama(tmp_path / "model")
+    assert size > 1_500_000_000
+    attar("export", "--model", tmp_path / "model", "--format", "onnx", "--type", "fp16", "--out", tmp_path / "out", check=0)
+    assert (tmp_path / "out" / "model.onnx").stat().st_size < 10_000_000 < size <= (tmp_path / "out" / "model.onnx.data").stat().st_size
+    onnx.checker.check_model(str(tmp_path / "out" / "model.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert {entry.name for entry in session.get_inputs()} >= {"input_ids", "attention_mask", "position_ids"}
+    del session
+    shutil.rmtree(tmp_path / "out")
