@@ -17,6 +17,7 @@ namespace {
 /// One number per scored position of each kind.
 struct PositionScores {
   std::vector<double> kl, base_nll, model_nll, delta_p;
+  TokenCalibration base_calibration, model_calibration;
   int64_t same = 0;
 
   /// base, model (n, V) logits, targets (n).
@@ -24,6 +25,8 @@ struct PositionScores {
     const at::Tensor base = at::log_softmax(base_logits.to(at::kDouble), 1), model = at::log_softmax(model_logits.to(at::kDouble), 1);
     const at::Tensor wanted = targets.unsqueeze(1);
     const at::Tensor base_target = base.gather(1, wanted).squeeze(1), model_target = model.gather(1, wanted).squeeze(1);
+    base_calibration.add(base, targets);
+    model_calibration.add(model, targets);
     same += base.argmax(1).eq(model.argmax(1)).sum().item<int64_t>();
     append(kl, (base.exp() * (base - model)).sum(1));
     append(base_nll, -base_target);
@@ -38,7 +41,7 @@ struct PositionScores {
   }
 };
 
-FidelityResult summarize(const PositionScores& scores, const std::string& protocol) {
+FidelityResult summarize(const PositionScores& scores, const std::string& protocol, int64_t bytes) {
   FidelityResult out;
   const double n = static_cast<double>(scores.kl.size());
   const MeanError kl = mean_and_error(scores.kl);
@@ -65,6 +68,9 @@ FidelityResult summarize(const PositionScores& scores, const std::string& protoc
   out.delta_nll_error = delta.error;
   out.model = perplexity_of(scores.model_nll, protocol);
   out.base = perplexity_of(scores.base_nll, protocol);
+  out.model.bytes = out.base.bytes = bytes;
+  out.model.ece = scores.model_calibration.error();
+  out.base.ece = scores.base_calibration.error();
   out.protocol = protocol;
   return out;
 }
@@ -100,7 +106,7 @@ FidelityResult fidelity(const Decoder& base, const Decoder& model, ScoredPositio
   }
   progress.finish();
   check(!scores.kl.empty(), "text to evaluate on", "one scored token at least", "none");
-  return summarize(scores, positions.protocol());
+  return summarize(scores, positions.protocol(), positions.bytes());
 }
 
 }  // namespace attar

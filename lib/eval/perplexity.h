@@ -1,8 +1,22 @@
 #pragma once
+#include <array>
+
 #include "base/json.h"
 #include "eval/positions.h"
 
 namespace attar {
+
+/// How far a model's confidence in its likeliest next token is from how often it is right: expected calibration error over 15 bins of equal width
+/// (Guo et al. 2017, section 2), in constant memory.
+class TokenCalibration {
+ public:
+  /// log_probs (n, V) of n positions, targets (n) the tokens that follow.
+  void add(const at::Tensor& log_probs, const at::Tensor& targets);
+  double error() const;  ///< sum over bins of share times |right - confidence|
+
+ private:
+  std::array<double, 15> count_{}, confidence_{}, right_{};
+};
 
 /// exp(mean negative log-likelihood) over scored positions. Sums in float64.
 struct PerplexityResult {
@@ -10,8 +24,11 @@ struct PerplexityResult {
   double error = 0;    ///< its standard error: value times that of the mean nll (Gaussian propagation, as llama.cpp gives it)
   double nll = 0;      ///< mean, in nats a token
   int64_t tokens = 0;  ///< scored
+  int64_t bytes = 0;   ///< of the text that they stand for; 0: not known
+  double ece = 0;      ///< TokenCalibration's error
+  double bits_per_byte() const;  ///< nll over the bytes, in bits: comparable between tokenizers. Only where bytes are known
   std::string protocol;
-  Json to_json() const;  ///< {value, stderr, nll, tokens, protocol}
+  Json to_json() const;  ///< {value, stderr, nll, tokens, protocol, ece, and where bytes are known bytes and bits_per_byte}
 };
 
 /// From single negative log-likelihoods (nats).

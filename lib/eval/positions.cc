@@ -12,11 +12,21 @@ namespace attar {
 namespace {
 constexpr int64_t kBatchTokens = 4096;  ///< of one forward pass
 
+/// Bytes of the text of ids [begin, end), as they stand after those from `from` on.
+int64_t text_bytes(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, int64_t from, int64_t begin, int64_t end) {
+  const auto first = ids.begin() + from;
+  return static_cast<int64_t>(tokenizer.decode({first, ids.begin() + end}).size()) - static_cast<int64_t>(tokenizer.decode({first, ids.begin() + begin}).size());
+}
+
 class ChunkPositions : public ScoredPositions {
  public:
-  ChunkPositions(std::vector<int32_t> ids, std::optional<int32_t> bos, int64_t ctx) : ids_(std::move(ids)), bos_(bos), ctx_(ctx) {
+  ChunkPositions(std::vector<int32_t> ids, std::optional<int32_t> bos, int64_t ctx, const Tokenizer* tokenizer)
+      : ids_(std::move(ids)), bos_(bos), ctx_(ctx) {
     chunks_ = static_cast<int64_t>(ids_.size()) / ctx;
+    for (int64_t chunk = 0; tokenizer && chunk < chunks_; ++chunk)
+      bytes_ += text_bytes(*tokenizer, ids_, chunk * ctx, chunk * ctx + ctx / 2 + 1, (chunk + 1) * ctx);
   }
+  int64_t bytes() const override { return bytes_; }
 
   bool next(ScoredBatch& batch) override {
     const int64_t many = std::min(std::max<int64_t>(1, kBatchTokens / ctx_), chunks_ - done_);
@@ -42,7 +52,52 @@ class ChunkPositions : public ScoredPositions {
  private:
   std::vector<int32_t> ids_;
   std::optional<int32_t> bos_;
-  int64_t ctx_, chunks_ = 0, done_ = 0;
+  int64_t ctx_, chunks_ = 0, done_ = 0, bytes_ = 0;
+};
+
+/// Windows of one length go through together; the first (which scores more) and the last (which may be short) go alone.
+class WindowPositions : public ScoredPositions {
+ public:
+  WindowPositions(std::vector<int32_t> ids, std::optional<int32_t> bos, int64_t ctx, int64_t stride, const Tokenizer* tokenizer)
+      : ids_(std::move(ids)), bos_(bos), ctx_(ctx), stride_(stride), bos_tokens_(bos ? 1 : 0), length_(static_cast<int64_t>(ids_.size())) {
+    if (tokenizer) bytes_ = text_bytes(*tokenizer, ids_, 0, first_scored(), length_);
+    rewind();
+  }
+
+  bool next(ScoredBatch& batch) override {
+    if (scored_ >= length_) return false;
+    const int64_t room = ctx_ - bos_tokens_;
+    const int64_t end = std::min(scored_ == first_scored() ? room : scored_ + stride_, length_), begin = std::max<int64_t>(0, end - room);
+    int64_t many = 1;
+    if (begin > 0 && end - scored_ == stride_) many = std::clamp((length_ - scored_) / stride_, int64_t{1}, std::max<int64_t>(1, kBatchTokens / ctx_));
+    const int64_t wide = end - begin + bos_tokens_, fresh = end - scored_;
+    at::Tensor tokens = at::empty({many, wide}, at::kLong), targets = at::empty({many, fresh}, at::kLong);
+    for (int64_t i = 0; i < many; ++i) {
+      int64_t* row = tokens.data_ptr<int64_t>() + i * wide;
+      if (bos_) *row = *bos_;
+      std::copy_n(ids_.begin() + begin + i * stride_, end - begin, row + bos_tokens_);
+      std::copy_n(ids_.begin() + scored_ + i * stride_, fresh, targets.data_ptr<int64_t>() + i * fresh);
+    }
+    const int64_t first = scored_ - begin + bos_tokens_ - 1;
+    batch.positions = (at::arange(many, at::kLong).unsqueeze(1) * wide + at::arange(first, first + fresh, at::kLong)).reshape(-1);
+    batch.targets = targets.reshape(-1);
+    batch.tokens = TokenBatch{};
+    batch.tokens.ids = tokens;
+    scored_ += many * fresh;
+    return true;
+  }
+  void rewind() override { scored_ = first_scored(); }
+  int64_t count() const override { return length_ - first_scored(); }
+  int64_t bytes() const override { return bytes_; }
+  std::string protocol() const override {
+    return str("windows of ", ctx_, " tokens, stride ", stride_, bos_ ? ", each beginning with BOS" : "", ": every token scored once");
+  }
+
+ private:
+  int64_t first_scored() const { return bos_ ? 0 : 1; }  ///< without BOS nothing stands before the first token
+  std::vector<int32_t> ids_;
+  std::optional<int32_t> bos_;
+  int64_t ctx_, stride_, bos_tokens_, length_, scored_ = 0, bytes_ = 0;
 };
 
 class RowPositions : public ScoredPositions {
@@ -73,13 +128,24 @@ class RowPositions : public ScoredPositions {
 };
 }  // namespace
 
-std::unique_ptr<ScoredPositions> chunk_positions(std::vector<int32_t> ids, std::optional<int32_t> bos, int64_t ctx, int64_t limit) {
+std::unique_ptr<ScoredPositions> chunk_positions(std::vector<int32_t> ids, std::optional<int32_t> bos, int64_t ctx, int64_t limit,
+                                                 const Tokenizer* tokenizer) {
   check(ctx >= 4 && ctx <= (int64_t{1} << 20), "ctx", "4 to 1048576", str(ctx));
   if (limit > 0 && limit < static_cast<int64_t>(ids.size())) ids.resize(static_cast<size_t>(limit));
   const int64_t count = static_cast<int64_t>(ids.size());
   if (count < 2 * ctx)
     fail("text to evaluate on", str("at least ", 2 * ctx, " tokens (two chunks of ctx)"), str(count), "give more text or a smaller ctx");
-  return std::make_unique<ChunkPositions>(std::move(ids), bos, ctx);
+  return std::make_unique<ChunkPositions>(std::move(ids), bos, ctx, tokenizer);
+}
+
+std::unique_ptr<ScoredPositions> window_positions(std::vector<int32_t> ids, std::optional<int32_t> bos, int64_t ctx, int64_t stride, int64_t limit,
+                                                  const Tokenizer* tokenizer) {
+  check(ctx >= 4 && ctx <= (int64_t{1} << 20), "ctx", "4 to 1048576", str(ctx));
+  check(stride >= 1 && stride < ctx, "stride", str("1 to ", ctx - 1, " (below ctx)"), str(stride));
+  if (bos && !ids.empty() && ids.front() == *bos) ids.erase(ids.begin());
+  if (limit > 0 && limit < static_cast<int64_t>(ids.size())) ids.resize(static_cast<size_t>(limit));
+  check(ids.size() >= 2, "text to evaluate on", "two tokens at least", str(ids.size()), "give more text");
+  return std::make_unique<WindowPositions>(std::move(ids), bos, ctx, stride, tokenizer);
 }
 
 std::unique_ptr<ScoredPositions> row_positions(const TokenRows& rows, int64_t batch) {

@@ -50,13 +50,14 @@ struct EvaluateConfig {
   std::vector<std::string> of;
   std::string base;
   std::string text;
-  int64_t ctx = 512, text_tokens = 0, task_rows = 0;
+  int64_t ctx = 512, stride = 0, text_tokens = 0, task_rows = 0;
   bool latency = true;
   template <class Visitor> void fields(Visitor&& field) {
     field("of", of, "stages or checkpoints to evaluate");
     field("base", base, "stage or checkpoint that KL and agreement are measured against");
-    field("text", text, "text for perplexity and KL; empty: the task's held-out rows as text");
+    field("text", text, "text for perplexity and KL: .txt, or rows with a field text; empty: the task's held-out rows as text");
     field("ctx", ctx, "tokens a chunk; the second half is scored (llama.cpp's protocol)");
+    field("stride", stride, "instead: windows of ctx tokens that move on by so many, every token scored once; 0: llama.cpp's protocol");
     field("text_tokens", text_tokens, "use only the first so many tokens; 0: all");
     field("task_rows", task_rows, "use only the first so many test rows of the task; 0: all");
     field("latency", latency, "measure tokens/s and time to first token");

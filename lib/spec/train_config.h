@@ -83,6 +83,7 @@ struct HiddenLossConfig {
 struct LossConfig {
   std::optional<double> kl, ce, rkl, jsd, skl, srkl, tvd;
   double temperature = 1.0, beta = 0.5, lambda = 0.1, prompt_weight = 1.0;
+  std::string top_k = "ghost";
   HiddenLossConfig hidden;
   template <class Visitor> void fields(Visitor&& field) {
     field("kl", kl, "weight of forward KL(teacher || student); 1 when a teacher is given and no term is named");
@@ -96,6 +97,7 @@ struct LossConfig {
     field("beta", beta, "jsd: weight of the teacher in the mixture");
     field("prompt_weight", prompt_weight, "data.learn all: weight of the prompt's tokens, the answer's being 1");
     field("lambda", lambda, "skl, srkl: share mixed in from the other side");
+    field("top_k", top_k, "what a top-k cache's tail is: ghost (one bucket of its own) or dropped (as if the teacher gave the ids alone)");
     field("hidden", hidden, "outputs of layers drawn to the teacher's, beside the terms above");
   }
 };

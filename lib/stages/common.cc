@@ -58,6 +58,7 @@ LossWeights loss_weights(const LossConfig& c, bool teacher) {
   w.ce = c.ce.value_or(!teacher && !named ? 1 : 0);
   w.rkl = c.rkl.value_or(0), w.jsd = c.jsd.value_or(0), w.skl = c.skl.value_or(0), w.srkl = c.srkl.value_or(0), w.tvd = c.tvd.value_or(0);
   w.temperature = c.temperature, w.beta = c.beta, w.lambda = c.lambda;
+  check(c.top_k == "ghost" || c.top_k == "dropped", "loss.top_k", "ghost or dropped", c.top_k);
   check(w.temperature > 0, "loss.temperature", "above 0", std::to_string(w.temperature));
   check(teacher || !w.needs_teacher(), "loss", "a teacher for its terms", "none", "name a teacher, or use ce alone");
   check(w.needs_teacher() || w.ce > 0, "loss", "a term of weight above 0", "none");

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/signals.h"
+#include "data/row_reader.h"
 #include "data/task.h"
 #include "device/device.h"
 #include "eval/fidelity.h"
@@ -13,6 +14,7 @@
 #include "eval/perplexity.h"
 #include "eval/statistics.h"
 #include "eval/task_eval.h"
+#include "formats/text_lines.h"
 #include "report/report.h"
 #include "report/run_log.h"
 #include "stages/evaluate.h"
@@ -49,6 +51,15 @@ std::string task_text(const TaskConfig& task, const std::vector<TaskExample>& ex
   return text;
 }
 
+/// A .txt file as it is; of rows the texts, one after another.
+std::string plain_text(const fs::path& file) {
+  if (text_ending(file) != ".jsonl" && text_ending(file) != ".csv") return read_file(file);
+  RecordReader rows(file);
+  std::string text;
+  for (Json row; rows.next(row);) text += rows.text(row, "text") + "\n";
+  return text;
+}
+
 }  // namespace
 
 Evaluation::Evaluation(EvaluationInputs inputs) : inputs_(std::move(inputs)) {
@@ -60,12 +71,14 @@ std::unique_ptr<ScoredPositions> Evaluation::positions(const Checkpoint& model, 
   const bool own = !inputs_.text;
   if (own && !inputs_.task) return nullptr;
   // All held-out rows, whatever number of them the task is judged on: text_tokens limits the text.
-  std::string text = own ? task_text(*inputs_.task, read_task(inputs_.task->test, *inputs_.task)) : read_file(*inputs_.text);
+  const std::string text = own ? task_text(*inputs_.task, read_task(inputs_.task->test, *inputs_.task)) : plain_text(*inputs_.text);
   source = own ? "the task's held-out rows" : inputs_.text->filename().string();
   auto ids = text_ids(text, *model.tokenizer);
   int64_t ctx = std::min(inputs_.ctx, model.spec.context);
   if (base_) ctx = std::min(ctx, base_->spec.context);
-  return chunk_positions(std::move(ids), chunk_bos(*model.tokenizer), ctx, inputs_.text_tokens);
+  const auto bos = chunk_bos(*model.tokenizer);
+  if (inputs_.stride > 0) return window_positions(std::move(ids), bos, ctx, inputs_.stride, inputs_.text_tokens, model.tokenizer.get());
+  return chunk_positions(std::move(ids), bos, ctx, inputs_.text_tokens, model.tokenizer.get());
 }
 
 Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
@@ -130,7 +143,7 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
   if (run.task) inputs.task = complete_task(*run.task, run.base);
   if (const fs::path* text = run.input("text")) inputs.text = *text;
   if (const fs::path* base = run.input("base")) inputs.base = *base;
-  inputs.ctx = config.ctx, inputs.text_tokens = config.text_tokens, inputs.task_rows = config.task_rows, inputs.latency = config.latency;
+  inputs.ctx = config.ctx, inputs.stride = config.stride, inputs.text_tokens = config.text_tokens, inputs.task_rows = config.task_rows, inputs.latency = config.latency;
   check(inputs.text || inputs.task, "evaluate", "a text or a task", "neither");
   Evaluation evaluation(std::move(inputs));
   Json artifacts = Json::object(), lineage = Json::object();

@@ -11,7 +11,7 @@ namespace attar {
 struct EvaluationInputs {
   std::optional<TaskConfig> task;   ///< complete (data/task.h)
   std::optional<fs::path> text, base;
-  int64_t ctx = 512, text_tokens = 0, task_rows = 0;
+  int64_t ctx = 512, stride = 0, text_tokens = 0, task_rows = 0;
   bool latency = true;
 };
 

@@ -188,7 +188,8 @@ void learn(StageRun& run, Learning& learning) {
         Batch batch = given;
         std::map<int64_t, at::Tensor> taught = hidden.teacher_slots(), learned = hidden.student_slots();
         if (teacher.live()) to_device(batch, run.device);
-        const LogitTargets targets = teacher.targets(batch, &taught);
+        LogitTargets targets = teacher.targets(batch, &taught);
+        if (learning.loss.top_k == "dropped") targets.tail = at::Tensor();
         for (auto& [layer, tensor] : taught) tensor = tensor.to(run.device);
         to_device(batch, run.device);
         const at::Tensor valid = batch.at("labels").reshape({-1}).ne(-100);

@@ -99,6 +99,72 @@ TEST(Perplexity, RowsScoreExactlyTheLearnedTokens) {
   EXPECT_NEAR(result.nll, sum / 17, 1e-5);
 }
 
+/// Log-probabilities (n, V) that follow a sequence of ids, by one forward pass.
+at::Tensor plain_scores(const Decoder& model, const std::vector<int32_t>& ids) {
+  const at::NoGradGuard no_grad;
+  TokenBatch tokens;
+  tokens.ids = at::tensor(ids, at::kInt).to(at::kLong).unsqueeze(0);
+  return at::log_softmax(model.logits(model.hidden(tokens))[0].to(at::kDouble), 1);
+}
+
+TEST(Perplexity, WindowsScoreEveryTokenOnceAfterItsOwnPast) {
+  const Decoder model = tiny_decoder();
+  const ByteTokenizer tokenizer;
+  const auto ids = text_ids(some_text(203), tokenizer);
+  for (const bool bos : {true, false}) {
+    const std::vector<int32_t> text(ids.begin() + (bos ? 1 : 0), ids.end());
+    for (const auto& [ctx, stride] : std::vector<std::pair<int64_t, int64_t>>{{16, 4}, {16, 15}, {40, 7}, {300, 10}}) {
+      auto positions = window_positions(ids, bos ? std::optional<int32_t>(1) : std::nullopt, ctx, stride);
+      const int64_t room = ctx - (bos ? 1 : 0), length = static_cast<int64_t>(text.size());
+      double sum = 0;
+      int64_t count = 0;
+      for (int64_t scored = bos ? 0 : 1, end = 0; scored < length; scored = end) {
+        end = std::min(end == 0 ? room : end + stride, length);
+        std::vector<int32_t> window(text.begin() + std::max<int64_t>(0, end - room), text.begin() + end);
+        if (bos) window.insert(window.begin(), 1);
+        const at::Tensor scores = plain_scores(model, window);
+        for (int64_t t = scored; t < end; ++t, ++count) {
+          const int64_t place = static_cast<int64_t>(window.size()) - (end - t);
+          sum -= scores[place - 1][text[static_cast<size_t>(t)]].item<double>();
+        }
+      }
+      const PerplexityResult result = perplexity(model, *positions);
+      EXPECT_EQ(result.tokens, count);
+      EXPECT_EQ(positions->count(), count);
+      EXPECT_NEAR(result.nll, sum / static_cast<double>(count), 1e-5) << ctx << " " << stride << " " << bos;
+    }
+  }
+  EXPECT_THROW(window_positions(ids, 1, 16, 16), Error);
+  EXPECT_THROW(window_positions(ids, 1, 16, 0), Error);
+  EXPECT_THROW(window_positions({5}, std::nullopt, 16, 4), Error);
+}
+
+TEST(Perplexity, BitsPerByteCountTheBytesOfTheScoredTokens) {
+  const Decoder model = tiny_decoder();
+  const ByteTokenizer tokenizer;  // a byte a token
+  const auto ids = text_ids(some_text(300), tokenizer);
+  auto chunks = chunk_positions(ids, 1, 32, 0, &tokenizer);
+  auto windows = window_positions(ids, 1, 32, 8, 0, &tokenizer);
+  EXPECT_EQ(chunks->bytes(), chunks->count());
+  EXPECT_EQ(windows->bytes(), 300);
+  const PerplexityResult result = perplexity(model, *chunks);
+  EXPECT_NEAR(result.bits_per_byte(), result.nll / std::log(2.0), 1e-12);
+  EXPECT_FALSE(perplexity(model, *chunk_positions(ids, 1, 32)).to_json().contains("bits_per_byte"));
+}
+
+TEST(Perplexity, CalibrationErrorIsTheGapOfFifteenBins) {
+  // Confidence 0.9 (bin 13) right twice of four times, 0.5 (bin 7) right always.
+  const at::Tensor p = at::tensor({0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.25, 0.5, 0.25, 0.25, 0.5, 0.25}, at::kDouble).reshape({6, 3});
+  TokenCalibration calibration;
+  calibration.add(p.log(), at::tensor({0, 0, 1, 2, 1, 1}, at::kLong));
+  EXPECT_NEAR(calibration.error(), (4 * std::abs(0.5 - 0.9) + 2 * std::abs(1 - 0.5)) / 6, 1e-12);
+  const Decoder model = tiny_decoder();
+  auto positions = chunk_positions(text_ids(some_text(300), ByteTokenizer()), 1, 32);
+  const PerplexityResult alone = perplexity(model, *positions);
+  EXPECT_GT(alone.ece, 0.01);
+  EXPECT_NEAR(fidelity(tiny_decoder(2), model, *positions).model.ece, alone.ece, 1e-9);
+}
+
 TEST(Fidelity, AModelAgreesWithItselfEntirely) {
   const Decoder model = tiny_decoder();
   auto positions = chunk_positions(text_ids(some_text(400), ByteTokenizer()), 1, 32);
