@@ -153,6 +153,28 @@ void CacheReader::add_hidden(Batch& batch) const {
   }
 }
 
+std::vector<double> CacheReader::row_losses() const {
+  State& s = *state_;
+  std::vector<double> out;
+  for (size_t number = 0; number < s.manifest.shards.size(); ++number) {
+    const auto shard = s.shard(static_cast<int64_t>(number));
+    const bool said = !s.codec.sampled() && !s.codec.full();
+    for (size_t row = 0; row + 1 < shard->row_begin.size(); ++row) {
+      double sum = 0;
+      int64_t known = 0;
+      for (auto p = static_cast<size_t>(shard->row_begin[row]); p < static_cast<size_t>(shard->row_begin[row + 1]); ++p) {
+        const float log_prob = from_half_bits(shard->label_log_prob[p]);
+        // A server's position of which it said nothing: all mass outside the ids, and no loss.
+        if (said && log_prob == 0 && from_half_bits(shard->tail[p]) == 1) continue;
+        sum -= log_prob;
+        ++known;
+      }
+      out.push_back(known > 0 ? sum / static_cast<double>(known) : 0);
+    }
+  }
+  return out;
+}
+
 bool is_cache(const fs::path& folder) {
   if (fs::is_regular_file(folder / "capture.json")) return true;
   if (!fs::is_regular_file(folder / "manifest.json")) return false;

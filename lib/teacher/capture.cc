@@ -2,10 +2,12 @@
 
 #include <ATen/ATen.h>
 
-#include "base/log.h"
+#include <cmath>
+
 #include "base/signals.h"
 #include "teacher/cache.h"
 #include "teacher/cache_files.h"
+#include "teacher/capture_shards.h"
 
 namespace attar {
 namespace {
@@ -42,26 +44,14 @@ struct PendingStates {
 
 }  // namespace
 
-int64_t rows_of_range(const ShardRange& range, int64_t rows, int64_t shard_rows) {
-  const int64_t count = (rows + shard_rows - 1) / shard_rows;
-  return std::min(rows, std::min(range.end, count) * shard_rows) - std::min(rows, range.begin * shard_rows);
-}
-
 Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity& identity, int64_t batch, int64_t shard_rows,
              const fs::path& folder, const ShardRange& range) {
   check(batch >= 1, "batch of a capture", "1 or more", str(batch));
   check(identity.vocab >= 1 && identity.vocab <= teacher.spec().vocab, "vocabulary of a capture", str("1 to the teacher's ", teacher.spec().vocab),
         str(identity.vocab));
   const at::NoGradGuard no_grad;
-  const FolderLock lock(folder);
-  remove_leftovers(folder);
-  CacheWriter writer(folder, identity, rows.rows(), shard_rows);
-  const std::vector<int64_t> missing = writer.missing(range);
-  const int64_t wanted = rows_of_range(range, rows.rows(), shard_rows);
-  Progress progress("capture", wanted, "rows");
-  int64_t done = wanted;
-  for (const int64_t first : missing) done -= std::min(shard_rows, rows.rows() - first);
-  progress.start_at(done);
+  CaptureShards shards(folder, identity, rows.rows(), shard_rows, range);
+  CacheWriter& writer = shards.writer();
   // Outputs of layers are seen as they pass; a copy shares the weights.
   Decoder watched = teacher;
   std::map<std::string, at::Tensor> seen;
@@ -74,9 +64,8 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
       if (const auto place = seen.find(name); place != seen.end()) place->second = value;
     });
   }
-  for (const int64_t first : missing) {
+  return shards.write([&](int64_t first, int64_t end) {
     writer.begin_shard(first);
-    const int64_t end = std::min(first + shard_rows, rows.rows());
     PendingStates pending;
     pending.limit = std::clamp<int64_t>((int64_t{32} << 20) / teacher.spec().vocab, 64, 1024);
     for (int64_t begin = first; begin < end; begin += batch) {
@@ -85,8 +74,7 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
       for (int64_t row = begin; row < std::min(begin + batch, end); ++row) numbers.push_back(row);
       const Batch now = make_batch(rows, numbers);
       const at::Tensor labels = now.at("labels").flatten(), valid = labels.ne(-100).nonzero().squeeze(1);
-      done += static_cast<int64_t>(numbers.size());
-      progress.update(done);
+      shards.shard_progress(begin + static_cast<int64_t>(numbers.size()) - first);
       if (valid.size(0) == 0) continue;
       const at::Tensor hidden = watched.hidden(tokens_of(now));
       const int64_t T = hidden.size(1);
@@ -101,9 +89,7 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
     }
     pending.flush(teacher, writer, static_cast<int64_t>(pending.rows.size()));
     writer.end_shard();
-  }
-  progress.finish();
-  return range.whole() ? writer.finish() : writer.statistics();
+  });
 }
 
 LogitTargets live_targets(const Decoder& teacher, const Batch& batch, std::map<int64_t, at::Tensor>* states) {
@@ -115,6 +101,43 @@ LogitTargets live_targets(const Decoder& teacher, const Batch& batch, std::map<i
   targets.weight = teacher.output_weight();
   targets.softcap = teacher.spec().logit_softcap;
   return targets;
+}
+
+std::vector<double> live_row_losses(const Decoder& teacher, const TokenRows& rows, int64_t first, int64_t end, int64_t vocab) {
+  const at::NoGradGuard no_grad;
+  const at::Device device = teacher.output_weight().device();
+  const int64_t limit = std::clamp<int64_t>((int64_t{32} << 20) / vocab, 64, 1024);
+  std::vector<double> sums(static_cast<size_t>(end - first)), counts(sums.size());
+  Progress progress("teacher's loss", end - first, "rows");
+  for (int64_t begin = first; begin < end; begin += kScoredRows) {
+    stop_if_asked();
+    std::vector<int64_t> numbers;
+    for (int64_t row = begin; row < std::min(begin + kScoredRows, end); ++row) numbers.push_back(row);
+    Batch now = make_batch(rows, numbers);
+    const at::Tensor labels = now.at("labels").flatten(), valid = labels.ne(-100).nonzero().squeeze(1);
+    const int64_t T = now.at("ids").size(1);
+    for (auto& [name, tensor] : now.columns) tensor = tensor.to(device);
+    const at::Tensor hidden = teacher.hidden(tokens_of(now));
+    const at::Tensor states = hidden.reshape({-1, hidden.size(2)});
+    for (int64_t done = 0; done < valid.size(0); done += limit) {
+      const at::Tensor some = valid.narrow(0, done, std::min(limit, valid.size(0) - done)).contiguous();
+      const at::Tensor logits = teacher.logits(states.index_select(0, some.to(device))).to(at::kFloat).narrow(1, 0, vocab);
+      const at::Tensor wanted = labels.index_select(0, some).unsqueeze(1).to(device);
+      const at::Tensor loss = at::log_softmax(logits, 1).gather(1, wanted).neg().to(at::kCPU, at::kDouble).contiguous();
+      for (int64_t i = 0; i < some.size(0); ++i) {
+        const auto row = static_cast<size_t>(numbers[static_cast<size_t>(some.const_data_ptr<int64_t>()[i] / T)] - first);
+        sums[row] += loss.const_data_ptr<double>()[i];
+        ++counts[row];
+      }
+    }
+    progress.update(numbers.back() + 1 - first);
+  }
+  progress.finish();
+  for (size_t row = 0; row < sums.size(); ++row) {
+    if (counts[row] > 0) sums[row] /= counts[row];
+    check(std::isfinite(sums[row]), str("the teacher's loss on row ", first + static_cast<int64_t>(row)), "a number", str(sums[row]), "the teacher gives no finite logits there");
+  }
+  return sums;
 }
 
 }  // namespace attar

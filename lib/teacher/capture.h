@@ -29,10 +29,12 @@ using AskSegment = std::function<std::vector<SaidPosition>(const RowSegment&)>;
 Json capture_said(const AskSegment& ask, const TokenRows& rows, const CacheIdentity& identity, int64_t concurrency, int64_t shard_rows,
                   const fs::path& folder, const ShardRange& range = {});
 
-/// Rows that lie in a range of shards.
-int64_t rows_of_range(const ShardRange& range, int64_t rows, int64_t shard_rows);
-
 /// A live teacher's targets for a batch (no gradient): hidden states and output matrix. `states`: as Decoder::hidden fills them.
 LogitTargets live_targets(const Decoder& teacher, const Batch& batch, std::map<int64_t, at::Tensor>* states = nullptr);
+
+/// A live teacher's mean -log p(label) over the learned positions of each of the rows [first, end), in nats at temperature 1, over the first `vocab`
+/// ids; 0 for a row without any. Does not depend on where a range ends if ranges begin at multiples of kScoredRows. Error if one is not finite.
+inline constexpr int64_t kScoredRows = 16;  ///< rows a forward pass
+std::vector<double> live_row_losses(const Decoder& teacher, const TokenRows& rows, int64_t first, int64_t end, int64_t vocab);
 
 }  // namespace attar

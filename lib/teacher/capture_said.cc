@@ -2,11 +2,9 @@
 
 #include <mutex>
 
-#include "base/log.h"
-#include "base/signals.h"
 #include "http/client.h"
-#include "teacher/cache.h"
 #include "teacher/capture.h"
+#include "teacher/capture_shards.h"
 
 namespace attar {
 
@@ -40,18 +38,9 @@ std::vector<RowSegment> segments_of(const TokenRows& rows, int64_t first, int64_
 
 Json capture_said(const AskSegment& ask, const TokenRows& rows, const CacheIdentity& identity, int64_t concurrency, int64_t shard_rows,
                   const fs::path& folder, const ShardRange& range) {
-  const FolderLock lock(folder);
-  remove_leftovers(folder);
-  CacheWriter writer(folder, identity, rows.rows(), shard_rows);
-  const std::vector<int64_t> missing = writer.missing(range);
-  const int64_t wanted = rows_of_range(range, rows.rows(), shard_rows);
-  Progress progress("capture", wanted, "rows");
-  int64_t done = wanted;
-  for (const int64_t first : missing) done -= std::min(shard_rows, rows.rows() - first);
-  progress.start_at(done);
-  for (const int64_t first : missing) {
-    stop_if_asked();
-    const int64_t end = std::min(first + shard_rows, rows.rows());
+  CaptureShards shards(folder, identity, rows.rows(), shard_rows, range);
+  CacheWriter& writer = shards.writer();
+  return shards.write([&](int64_t first, int64_t end) {
     const std::vector<RowSegment> segments = segments_of(rows, first, end);
     std::vector<std::vector<SaidPosition>> answers(segments.size());
     std::mutex mutex;
@@ -67,16 +56,12 @@ Json capture_said(const AskSegment& ask, const TokenRows& rows, const CacheIdent
       answers[static_cast<size_t>(i)] = std::move(kept);
       const std::lock_guard guard(mutex);
       ++answered;
-      progress.update(done + (end - first) * static_cast<int64_t>(answered) / static_cast<int64_t>(segments.size()));
+      shards.shard_progress((end - first) * static_cast<int64_t>(answered) / static_cast<int64_t>(segments.size()));
     });
     writer.begin_shard(first);
     for (size_t i = 0; i < segments.size(); ++i) writer.add_said(answers[i], std::vector<int64_t>(answers[i].size(), segments[i].row));
     writer.end_shard();
-    done += end - first;
-    progress.update(done);
-  }
-  progress.finish();
-  return range.whole() ? writer.finish() : writer.statistics();
+  });
 }
 
 }  // namespace attar
