@@ -9,7 +9,7 @@ TORCH_VERSION=2.11.0
 SYSTEM_PACKAGES=(
   g++ cmake ninja-build ccache mold pkg-config git ca-certificates python3 python3-venv python3-dev
   libsentencepiece-dev libhdf5-dev libboost-program-options-dev libyaml-cpp-dev nlohmann-json3-dev
-  libspdlog-dev libfmt-dev libprotozero-dev libzstd-dev libssl-dev libcurl4-openssl-dev libpcre2-dev libutf8proc-dev
+  libspdlog-dev libfmt-dev libprotozero-dev libzstd-dev libssl-dev libcurl4-openssl-dev libpcre2-dev libutf8proc-dev libsqlite3-dev
   libgtest-dev libgmock-dev libbenchmark-dev libgloo-dev libjs-chart.js patchelf
 )
 

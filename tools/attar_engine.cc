@@ -8,14 +8,19 @@ int main(int argc, char** argv) {
   std::map<std::string, Tool> tools = {
       {"run", tool_run},
       {"doctor", tool_doctor},
+      {"data dedup", tool_data_dedup},
+      {"data split", tool_data_split},
+      {"data decontaminate", tool_data_decontaminate},
       {"eval", tool_eval},
+      {"drift", tool_drift},
       {"logits", tool_logits},
       {"generate", tool_generate},
       {"bench generate", tool_bench_generate},
       {"bench train", tool_bench_train},
+      {"bench latency", tool_bench_latency},
       {"verify", tool_verify_against},
   };
-  for (const char* kind : {"capture", "distill", "prune", "quantize", "export"})
+  for (const char* kind : {"capture", "distill", "synthesize", "prune", "calibrate", "quantize", "export"})
     tools[kind] = [kind](const Words& words) { return tool_stage(kind, words); };
   for (auto& [name, tool] : tools)
     tool = [inner = tool](const Words& words) {

@@ -126,9 +126,10 @@ Json stage_configuration(const Command& command, const Words& words) {
     if (flag.many) {
       Node list;
       list.kind = Node::Kind::list;
-      // Quoted, so that text stays text; whole numbers stay numbers.
+      // Quoted, so that text stays text; whole numbers stay numbers, {key: value} a map.
       for (const std::string& value : values)
-        list.items.push_back(Node::scalar(value, value.empty() || value.find_first_not_of("0123456789") != std::string::npos));
+        if (value.starts_with("{")) list.items.push_back(parse_yaml(value, "--" + flag.name));
+        else list.items.push_back(Node::scalar(value, value.empty() || value.find_first_not_of("0123456789") != std::string::npos));
       set_override(root, flag.key + "=" + to_yaml(list));
     } else {
       // Quoted, so that text stays text; numbers and switches are read by their field's type.

@@ -67,23 +67,48 @@ std::vector<Command> table() {
                          toggle("whole", "the input is one text"), toggle("specials", "read special tokens' text as those tokens, add BOS/EOS as the model does"),
                          toggle("decode", "ids to text"), toggle("chat", "lines are conversations (JSON lists of {role, content}), read by the chat template"),
                          toggle("text", "with --chat: the rendered text as JSON instead of its ids")}));
+  const Flag rows = needed("in", "rows: .jsonl or .csv, each also .zst, or a folder of them");
+  const Flag text = flag("text", "field to compare by; every text of a row if absent");
+  all.push_back(command("data dedup", "attar data dedup --in F --out F.jsonl [--text FIELD] [--threshold 0.8 | --exact] [--json]", "drops rows that came before, equal or nearly so (MinHash)", true,
+                        {rows, needed("out", "file of JSON lines to write"), text, flag("threshold", "share of common runs of words (Jaccard) from which rows are near duplicates", "0.8"),
+                         flag("words", "words of a run", "5"), toggle("exact", "only rows of the same words"), json}));
+  all.push_back(command("data split", "attar data split --in F --out DIR [--text FIELD] [--test 0.1] [--json]", "train.jsonl and test.jsonl; equal texts never part", true,
+                        {rows, needed("out", "folder for both"), text, flag("test", "share of the rows for the test", "0.1"), json}));
+  all.push_back(command("data decontaminate", "attar data decontaminate --in F --against TEST --out F.jsonl [--text FIELD] [--json]", "drops rows that hold a run of words of the test rows", true,
+                        {rows, needed("against", "rows that must stay unseen"), needed("out", "file of JSON lines to write"), text, flag("words", "words of a run", "13"), json}));
   all.push_back(stage_tool<CaptureConfig>("capture", "attar capture --teacher M|http://HOST:PORT --data F --codec sampled|top_k|full --out DIR", "a teacher's logits into a cache",
                                           {{"data.path", "data"}, {"tokens", "tokenizer"}, {"codec.kind", "codec"}, {"codec.samples", "samples"}, {"codec.k", "k"},
                                            {"codec.hidden_layers", "hidden-layers"}, {"data.seq", "seq"}, {"server.model", "model-name"}, {"server.api", "api"},
                                            {"server.key_env", "api-key-env"}, {"server.concurrency", "concurrency"}}, {}));
   all.push_back(stage_tool<DistillConfig>("distill", "attar distill --model M [--teacher M|CACHE] --data F --out DIR", "trains a student",
                                           {{"data.path", "data"}, {"tokens", "tokenizer"}, {"data.seq", "seq"}, {"train.steps", "steps"}, {"train.lr", "lr"}, {"train.batch", "batch"}}, {"model"}));
-  all.push_back(stage_tool<PruneConfig>("prune", "attar prune --model M --ffn 0.5 --data F --out DIR", "removes what matters least",
-                                        {{"data.path", "data"}, {"data.seq", "seq"}, {"kv_heads", "kv-heads"}, {"per_layer", "per-layer"},
+  all.push_back(stage_tool<SynthesizeConfig>("synthesize", "attar synthesize --teacher M --data PROMPTS [--max-tokens N] [--temperature 1] --out DIR",
+                                             "a teacher writes answers to prompts, or goes on with texts, for a student to learn from",
+                                             {{"data.path", "data"}, {"data.kind", "kind"}, {"data.limit", "limit"}, {"max_tokens", "max-tokens"}, {"top_p", "top-p"}}, {"teacher"}));
+  all.push_back(stage_tool<PruneConfig>("prune", "attar prune --model M --ffn 0.5 [--method wanda --pattern 2:4] [--search.bytes N] --data F --out DIR", "removes what matters least",
+                                        {{"data.path", "data"}, {"data.seq", "seq"}, {"kv_heads", "kv-heads"}, {"per_layer", "per-layer"}, {"merge_heads", "merge-heads"},
                                          {"depth_by", "depth-by"}, {"calibration_rows", "calibration-rows"}}, {"model"}));
-  all.push_back(stage_tool<QuantConfig>("quantize", "attar quantize --model M --scheme q4_0 [--method qat --data F] --out DIR", "puts weights on the grid of the file",
-                                        {{"data.path", "data"}, {"data.seq", "seq"}, {"train.steps", "steps"}, {"train.lr", "lr"}, {"train.batch", "batch"}}, {"model"}));
+  all.push_back(stage_tool<CalibrateConfig>("calibrate", "attar calibrate --model M --data F --out DIR", "a model's input statistics and importance matrix",
+                                            {{"data.path", "data"}, {"data.seq", "seq"}, {"calibration_rows", "calibration-rows"}}, {"model"}));
+  all.push_back(stage_tool<QuantConfig>("quantize", "attar quantize --model M --scheme q4_k_m [--method search|gptq|qat] [--imatrix I] [--data F] --out DIR", "puts weights on the grid of the file",
+                                        {{"data.path", "data"}, {"data.seq", "seq"}, {"calibration_rows", "calibration-rows"}, {"train.steps", "steps"}, {"train.lr", "lr"}, {"train.batch", "batch"}}, {"model"}));
   all.push_back(stage_tool<ExportConfig>("export", "attar export --model M --format gguf|onnx|hf [--type T] --out PATH", "writes GGUF, ONNX or a folder, and proves it",
                                          {{"tensor_type", "tensor-type"}, {"allow_deviation", "allow-deviation"}, {"shard_bytes", "shard-bytes"}}, {"model", "format"}));
-  all.push_back(command("eval", "attar eval --model M [--base B] [--text FILE] [--task FILE] [--ctx 512] [--json]", "perplexity, KL, agreement, a task's metrics", true,
+  all.push_back(command("eval", "attar eval --model M [--base B] [--text FILE] [--task FILE] [--ctx 512] [--stride N] [--json]", "perplexity, KL, agreement, a task's metrics", true,
                         {needed("model", "model to judge"), flag("base", "model to compare with"), flag("text", "text to read"), flag("task", "task file"),
                          flag("ctx", "tokens a chunk; the second half is scored", "512"), flag("text-tokens", "only the first so many tokens; 0: all", "0"),
-                         flag("task-rows", "only the first so many test rows; 0: all", "0"), toggle("latency", "measure tokens/s too"), json}));
+                         flag("kv-cache", "f16, q8_0 or q4_0: what a cache of keys and values in it costs too; f32: not measured", "f32"),
+                         flag("stride", "instead: windows of --ctx tokens that move on by so many, every token scored once; 0: chunks", "0"),
+                         flag("memorization-rows", "training rows of the task that are tried for coming back word for word; 0: none", "0"),
+                         flag("memorization-prefix", "tokens of such a row that are given", "16"), flag("memorization-length", "tokens that must then come", "16"),
+                         flag("task-rows", "only the first so many test rows; 0: all", "0"), toggle("latency", "measure tokens/s too"),
+                         flag("scores", "folder that takes the scores of each example, for attar route"), json}));
+  all.push_back(command("drift", "attar drift --reference STAGE_DIR --artifact A --data F [--model M] [--task T] [--level 0.01] [--threshold 0.1] [--json]",
+                        "new inputs against those a model was judged on; exit 3 if they differ", true,
+                        {needed("reference", "folder of an evaluate stage (report.json, scores, drift)"), needed("artifact", "whose kept scores are held against"),
+                         needed("data", "new rows, .jsonl or .csv; labels are used where they are there"), flag("model", "the artifact's model; where the report says if absent"),
+                         flag("task", "task file with other fields or another prompt; the one that was kept if absent"),
+                         flag("level", "largest p-value, after Holm, that counts", "0.01"), flag("threshold", "smallest distance of distributions, or fall of accuracy, that counts", "0.1"), json}));
   all.push_back(command("logits", "attar logits --model M --ids FILE --out FILE.npy", "float32 logits of given ids, for comparison", true,
                         {needed("model", "model"), needed("ids", "JSON array of arrays of ids"), needed("out", ".npy to write: (sum of lengths, V)"),
                          toggle("stepwise", "token by token through the KV cache")}));
@@ -96,6 +121,30 @@ std::vector<Command> table() {
   all.push_back(command("bench train", "attar bench train --student M [--teacher M | --cache C] --batch B --seq T [--steps N] [--json]", "real distillation steps on random ids", true,
                         {needed("student", "model folder or configs/models/*.yaml"), flag("teacher", "live teacher"), flag("cache", "cache of a teacher's logits"), flag("batch", "rows", "16"),
                          flag("seq", "tokens a row", "256"), flag("steps", "measured steps", "20"), flag("vocab", "vocabulary, for a student from a YAML file", "4096"), json}));
+  all.push_back(command("bench latency", "attar bench latency [--out FILE] [--model M] [--json]", "what a token costs here by shape, for searches under a limit", true,
+                        {flag("out", "table to write; this machine's own if absent"), flag("model", "model whose token is predicted from the table and measured"), json}));
+  all.push_back(command("route", "attar route --small SCORES [--large SCORES] [--error 0.05] [--router router.json] [--out router.json] [--json]",
+                        "which requests the small model may answer alone, with a guarantee", false,
+                        {needed("small", "score file of the small model (an evaluate stage's scores/TASK/ARTIFACT.jsonl)"), flag("large", "score file of the large model"),
+                         flag("score", "max_probability, margin or entropy", "max_probability"), flag("error", "largest share of wrong answers among the small model's", "0.05"),
+                         flag("confidence", "how surely it stays below --error", "0.95"), flag("small-cost", "cost of the small model's answer as a share of the large one's; 0: unknown", "0"),
+                         flag("router", "a router made before, held against these scores instead of making one"), flag("out", "router.json to write"), json}));
+  const Flag registry = flag("registry", "the portfolio's file", "registry.db");
+  all.push_back(command("registry add", "attar registry add RUN_DIR [--artifact A] [--name N]", "adds a finished run's model to the portfolio", false,
+                        {word("run", "folder of a run"), flag("artifact", "artifact of the report; its choice if absent"), flag("name", "job that the model does; the recipe's name if absent"),
+                         registry, json}));
+  all.push_back(command("registry list", "attar registry list [--name N] [--history] [--json]", "the portfolio's models, and which is in use", false,
+                        {flag("name", "only this job's"), toggle("history", "who was in use when, instead"), registry, json}));
+  all.push_back(command("registry compare", "attar registry compare NAME@1 NAME@2 [--json]", "two models' numbers side by side", false,
+                        {word("first", "NAME@VERSION, NAME or a number"), word("second", "the other"), registry, json}));
+  all.push_back(command("registry promote", "attar registry promote NAME@VERSION [--anyway]", "makes a model the one in use", false,
+                        {word("model", "NAME@VERSION, NAME or a number"), toggle("anyway", "also one that missed a gate"), registry}));
+  all.push_back(command("registry rollback", "attar registry rollback NAME", "back to the model that was in use before", false, {word("name", "job"), registry}));
+  all.push_back(command("registry lineage", "attar registry lineage NAME@VERSION [--json]", "from the data's hashes to the file's", false,
+                        {word("model", "NAME@VERSION, NAME or a number"), registry, json}));
+  all.push_back(command("registry recheck", "attar registry recheck --task FILE [--all] [--margin 0.01] [--json]", "judges the models in use on new data; exit 3 if one has become worse", false,
+                        {needed("task", "task file with the new rows"), toggle("all", "every model, not only those in use"),
+                         flag("margin", "how much worse is still well, in the metric's own unit", "0"), flag("task-rows", "only the first so many rows; 0: all", "0"), registry, json}));
   all.push_back(command("report", "attar report RUN_DIR", "report.html, report.md and report.json from what the stages recorded", false, {word("run", "folder of a run")}));
   all.push_back(command("inspect", "attar inspect PATH [--json]", "what a file or folder is", false, {word("path", "file or folder"), json}));
   all.push_back(command("verify", "attar verify PATH [--against M]", "whether it is whole, matches its manifest, equals a model", false,

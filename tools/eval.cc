@@ -16,7 +16,10 @@ int tool_eval(const Words& words) {
   if (!words.has("task") && !words.has("text")) throw UsageError("attar eval, expected --text or --task, received neither");
   if (inputs.text) check(fs::exists(*inputs.text), "--text", "a file", inputs.text->string());
   inputs.ctx = words.integer("ctx"), inputs.text_tokens = words.integer("text-tokens"), inputs.task_rows = words.integer("task-rows");
-  inputs.latency = words.has("latency");
+  inputs.stride = words.integer("stride"), inputs.kv_cache = words.get("kv-cache"), inputs.latency = words.has("latency");
+  inputs.memorization.rows = words.integer("memorization-rows"), inputs.memorization.prefix = words.integer("memorization-prefix");
+  inputs.memorization.length = words.integer("memorization-length");
+  if (words.has("scores")) inputs.scores = words.get("scores");
   Json result = Evaluation(std::move(inputs)).measure(words.get("model"), words.get("model"));
   if (words.has("json")) {
     std::cout << to_line(result) << "\n";

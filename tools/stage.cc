@@ -1,4 +1,4 @@
-// capture, distill, prune, quantize, export: one stage by itself.
+// capture, distill, synthesize, prune, calibrate, quantize, export: one stage by itself.
 #include "engine_tools.h"
 #include "base/files.h"
 #include "device/device.h"

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstring>
 #include <exception>
@@ -165,6 +166,28 @@ TokenRows make_rows(DocumentReader& documents, const Tokenizer& tokenizer, const
   if (out.learned_tokens() == 0) fail(name, "something to learn", "no token that is to be predicted");
   Sha256 data;
   for (const auto& file : documents.files()) data.add(sha256_file(file));
+  out.data_hash = data.hex();
+  out.fingerprint = rows_fingerprint(out);
+  return out;
+}
+
+TokenRows join_rows(const std::vector<TokenRows>& parts, const std::vector<std::string>& names) {
+  assert(!parts.empty() && parts.size() == names.size());
+  TokenRows out;
+  Sha256 data;
+  const auto joined = [&parts](at::Tensor TokenRows::*table) {
+    std::vector<at::Tensor> tables;
+    for (const TokenRows& part : parts) tables.push_back(part.*table);
+    return at::cat(tables);
+  };
+  out.ids = joined(&TokenRows::ids);
+  out.learn = joined(&TokenRows::learn);
+  out.segments = joined(&TokenRows::segments);
+  out.lengths = joined(&TokenRows::lengths);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    data.add(parts[i].data_hash);
+    out.parts.push_back({names[i], parts[i].rows()});
+  }
   out.data_hash = data.hex();
   out.fingerprint = rows_fingerprint(out);
   return out;

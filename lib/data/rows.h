@@ -14,6 +14,12 @@ namespace attar {
 
 constexpr uint8_t kLearnPrompt = 2;
 
+/// Neighbouring rows that came from one data set of a mixture.
+struct RowPart {
+  std::string name;
+  int64_t rows = 0;
+};
+
 /// Token rows ready for batching: the one place where text has become ids. Row r of a cache belongs to row r here.
 struct TokenRows {
   at::Tensor ids;       ///< (R, T) int32, padded with 0
@@ -22,6 +28,7 @@ struct TokenRows {
   at::Tensor lengths;   ///< (R) int32 tokens used
   std::string data_hash;     ///< of the input files' bytes
   std::string fingerprint;   ///< of ids, learn and segments: equal rows are equal fingerprints
+  std::vector<RowPart> parts = {};  ///< of a mixture, in order of the rows; empty: one data set
   int64_t rows() const { return ids.defined() ? ids.size(0) : 0; }
   int64_t seq() const { return ids.defined() ? ids.size(1) : 0; }
   int64_t learned_tokens() const;
@@ -64,6 +71,9 @@ TokenRows make_rows(DocumentReader& documents, const Tokenizer& tokenizer, const
 
 /// A row template: "{text}\n" with a row's fields put in; "{{" stands for "{". Error names an unknown field.
 std::string fill_template(const std::string& pattern, const std::map<std::string, std::string>& fields);
+
+/// A mixture's data sets one after the other, each of the same T; `names` for the parts.
+TokenRows join_rows(const std::vector<TokenRows>& parts, const std::vector<std::string>& names);
 
 /// Splits rows in two by a seeded draw: `held` rows apart (at least one each).
 std::pair<TokenRows, TokenRows> split_rows(const TokenRows& rows, double held_share, uint64_t seed);

@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <malloc.h>
 #include <omp.h>
@@ -53,6 +54,22 @@ std::string open_cuda_part() {
   return "";
 }
 
+/// Number of this process among those that a launcher started on this machine; 0 without a launcher.
+int64_t local_rank() {
+  for (const char* name : {"LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"})
+    if (const char* value = std::getenv(name); value && *value) return std::max<int64_t>(0, std::strtoll(value, nullptr, 10));
+  return 0;
+}
+
+int64_t gpu_count() { return static_cast<int64_t>(at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount()); }
+
+/// A GPU, made the one that kernels of our own are started on.
+at::Device current_gpu(int64_t index) {
+  const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+  c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(device);
+  return device;
+}
+
 /// Asked once a process.
 const std::string& cuda_refusal() {
   static const std::string refusal = open_cuda_part();
@@ -75,7 +92,7 @@ bool cuda_usable(std::string* why_not) {
 
 at::Device parse_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
-  if (name == "auto") return cuda_usable() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+  if (name == "auto") return cuda_usable() ? current_gpu(local_rank() % gpu_count()) : at::Device(at::kCPU);
   if (name == "cuda" || name.starts_with("cuda:")) {
     int64_t index = 0;
     if (name != "cuda") {
@@ -86,18 +103,36 @@ at::Device parse_device(const std::string& name) {
     }
     std::string why;
     if (!cuda_usable(&why)) fail("device '" + name + "'", "a usable NVIDIA GPU", why, "use --device cpu or auto");
-    const auto count = static_cast<int64_t>(at::globalContext().getAcceleratorHooksInterface(at::kCUDA).deviceCount());
+    const int64_t count = gpu_count();
     if (index >= count) fail("device '" + name + "'", str("an index below ", count), str(index));
-    return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+    return current_gpu(name == "cuda" ? local_rank() % count : index);
   }
   fail("device '" + name + "'", "cpu, cuda, cuda:N or auto", name, nearest_hint(name, {"cpu", "cuda", "auto"}));
 }
 
-void set_up_machine(int64_t threads) {
-  // A training step makes the same large temporaries again and again: given back to the system they cost page faults each time.
+namespace {
+/// A training step makes the same large temporaries again and again: given back to the system they cost page faults each time.
+void keep_freed_memory() {
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, -1);
   mallopt(M_TOP_PAD, 64 << 20);
+}
+}  // namespace
+
+FreedMemoryGivenBack::FreedMemoryGivenBack(bool wanted) : wanted_(wanted) {
+  if (!wanted_) return;
+  mallopt(M_MMAP_MAX, 1 << 16);
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  mallopt(M_TRIM_THRESHOLD, 16 << 20);
+  mallopt(M_TOP_PAD, 1 << 20);
+  malloc_trim(0);
+}
+FreedMemoryGivenBack::~FreedMemoryGivenBack() {
+  if (wanted_) keep_freed_memory();
+}
+
+void set_up_machine(int64_t threads) {
+  keep_freed_memory();
   if (threads < 0) fail("--threads", "0 (as many as cores) or more", str(threads));
   const int64_t count = threads ? std::min<int64_t>(threads, 1024) : usable_cores();
   at::set_num_threads(static_cast<int>(count));

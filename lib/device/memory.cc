@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/files.h"
 #include "device/device.h"
+#include "device/peak_rate.h"
 
 namespace attar {
 namespace {
@@ -98,7 +99,7 @@ MachineFacts machine_facts() {
   MachineFacts facts;
   facts.cpu = cpu_name();
   std::string why;
-  facts.gpu = cuda_usable(&why) ? "CUDA device" : "none: " + why;
+  facts.gpu = cuda_usable(&why) ? gpu_name(0) : "none: " + why;
   facts.libtorch = TORCH_VERSION;
   facts.compiler = str("g++ ", __GNUC__, ".", __GNUC_MINOR__, ".", __GNUC_PATCHLEVEL__);
   facts.system = system_name();

@@ -5,12 +5,16 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/log.h"
+#include "device/peak_rate.h"
+#include "dist/nccl.h"
 #include "dist/process_group.h"
 
 namespace attar {
@@ -42,11 +46,14 @@ class Heartbeat {
     ended_ = true;
     thread_.join();
   }
-  /// "rank 3": who does not count any more. Empty if all do. Takes the time of a silence.
-  std::string gone() const {
+  /// "rank 3": who does not count any more. Empty if all do. Takes the time of a silence, less where `ended` becomes true.
+  std::string gone(const std::atomic<bool>* ended = nullptr) const {
     try {
       const std::vector<int64_t> before = counts();
-      std::this_thread::sleep_for(kSilence);
+      for (auto waited = kBeat; waited <= kSilence; waited += kBeat) {
+        if (ended && *ended) return "";
+        std::this_thread::sleep_for(kBeat);
+      }
       const std::vector<int64_t> after = counts();
       std::string out;
       for (int64_t r = 0; r < size_; ++r)
@@ -70,10 +77,28 @@ class Heartbeat {
   std::thread thread_;
 };
 
-/// Several processes over LibTorch's Gloo backend.
-class GlooGroup final : public ProcessGroup {
+/// Ends NCCL's work when a rank has been silent for long: on a GPU the others would wait for it without end, and the host with them.
+class NcclWatch {
  public:
-  GlooGroup(const std::string& host, int64_t port, int64_t rank, int64_t size) : rank_(rank), size_(size) {
+  NcclWatch(const Heartbeat& heartbeat, NcclComm& comm) : thread_([this, &heartbeat, &comm] {
+    for (int silences = 0; !ended_ && silences < kSilences;) silences = heartbeat.gone(&ended_).empty() ? 0 : silences + 1;
+    if (!ended_) comm.abort();
+  }) {}
+  ~NcclWatch() {
+    ended_ = true;
+    thread_.join();
+  }
+
+ private:
+  static constexpr int kSilences = 5;
+  std::atomic<bool> ended_{false};
+  std::thread thread_;
+};
+
+/// Several processes over c10d: Gloo for the host's memory, NCCL for a GPU's where all ranks have it, else that goes through the host.
+class RankGroup final : public ProcessGroup {
+ public:
+  RankGroup(const std::string& host, int64_t port, int64_t rank, int64_t size) : rank_(rank), size_(size) {
     try {
       c10d::TCPStoreOptions options;
       options.port = static_cast<uint16_t>(port);
@@ -91,12 +116,20 @@ class GlooGroup final : public ProcessGroup {
            "check MASTER_ADDR and MASTER_PORT, and that every rank was started");
     }
   }
+  ~RankGroup() override {
+    nccl_watch_.reset();
+    (void)nccl_.release();  // the group lives as long as the process; when it goes, CUDA may have gone already
+  }
   int64_t rank() const override { return rank_; }
   int64_t size() const override { return size_; }
   void all_reduce_sum(at::Tensor& tensor) override {
+    if (NcclComm* comm = nccl(tensor))
+      return on_device(tensor, "all_reduce", [&](const at::Tensor& whole) { return comm->all_reduce_sum(whole); });
     on_contiguous(tensor, "all_reduce", [&](std::vector<at::Tensor>& tensors) { return group_->allreduce(tensors); });
   }
   void broadcast(at::Tensor& tensor, int64_t root) override {
+    if (NcclComm* comm = nccl(tensor))
+      return on_device(tensor, "broadcast", [&](const at::Tensor& whole) { return comm->broadcast(whole, root); });
     c10d::BroadcastOptions options;
     options.rootRank = root;
     on_contiguous(tensor, "broadcast", [&](std::vector<at::Tensor>& tensors) { return group_->broadcast(tensors, options); });
@@ -106,6 +139,11 @@ class GlooGroup final : public ProcessGroup {
     all_reduce_sum(token);
   }
   std::function<void()> start_reduce_scatter_sum(const at::Tensor& output, const at::Tensor& input) override {
+    if (NcclComm* comm = nccl(output)) {
+      std::function<void()> wait;
+      guarded("reduce_scatter", [&] { wait = comm->reduce_scatter_sum(output.detach(), input.detach()); });
+      return wait;
+    }
     at::Tensor part = output.is_cpu() ? output.detach() : at::empty_like(output, at::TensorOptions().device(at::kCPU));
     at::Tensor whole = input.detach().to(at::kCPU);
     c10::intrusive_ptr<c10d::Work> work;
@@ -116,6 +154,7 @@ class GlooGroup final : public ProcessGroup {
     };
   }
   void all_gather(const at::Tensor& output, const at::Tensor& input) override {
+    if (NcclComm* comm = nccl(output)) return guarded("all_gather", [&] { comm->all_gather(output.detach(), input.detach())(); });
     at::Tensor whole = output.is_cpu() ? output.detach() : at::empty_like(output, at::TensorOptions().device(at::kCPU));
     at::Tensor part = input.detach().to(at::kCPU);
     guarded("all_gather", [&] { group_->_allgather_base(whole, part)->wait(); });
@@ -124,6 +163,63 @@ class GlooGroup final : public ProcessGroup {
 
  private:
   static std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+  /// The communicator for this tensor's memory, or null: Gloo's. The first tensor on a GPU makes it, on every rank at once.
+  NcclComm* nccl(const at::Tensor& tensor) {
+    if (!tensor.is_cuda()) return nullptr;
+    if (!nccl_asked_) {
+      nccl_asked_ = true;
+      guarded("NCCL's meeting", [&] { meet_nccl(tensor.device()); });
+    }
+    return nccl_.get();
+  }
+  /// All ranks or none: every rank says why it cannot, and which GPU it has.
+  void meet_nccl(at::Device device) {
+    std::string why;
+    const NcclLibrary* library = nccl_library(why);
+    say("nccl.why", why);
+    say("nccl.gpu", gpu_place(std::max<int64_t>(device.index(), 0)));
+    std::map<std::string, int64_t> owners;
+    for (int64_t r = 0; r < size_ && why.empty(); ++r) {
+      const std::string reason = heard("nccl.why", r), gpu = heard("nccl.gpu", r);
+      const auto [place, is_new] = owners.try_emplace(gpu, r);
+      if (!reason.empty()) why = str("rank ", r, ": ", reason);
+      else if (!is_new) why = str("ranks ", place->second, " and ", r, " share the GPU ", gpu);
+    }
+    if (!why.empty()) {
+      log_warn(str("gradients go through the host: ", why));
+      return;
+    }
+    NcclLibrary::UniqueId id{};
+    if (rank_ == 0) {
+      const int failed = library->unique_id(&id);
+      check(failed == 0, "NCCL's meeting", "rank 0 to open it", library->error_words(failed));
+      say("nccl.id", std::string(id.bytes, sizeof id.bytes));
+    }
+    const std::string bytes = heard("nccl.id", 0);
+    std::copy_n(bytes.begin(), std::min(bytes.size(), sizeof id.bytes), id.bytes);
+    nccl_ = std::make_unique<NcclComm>(*library, id, rank_, size_, device);
+    nccl_watch_ = std::make_unique<NcclWatch>(*heartbeat_, *nccl_);
+    int version = 0;
+    if (rank_ != 0 || library->version(&version) != 0) return;
+    log_info(str("ranks meet over NCCL ", version / 10000, ".", version / 100 % 100, ".", version % 100));
+  }
+  void say(const std::string& key, const std::string& text) {
+    store_->set(str("attar.", key, ".", rank_), std::vector<uint8_t>(text.begin(), text.end()));
+  }
+  std::string heard(const std::string& key, int64_t rank) {
+    const std::vector<uint8_t> bytes = store_->get(str("attar.", key, ".", rank));
+    return {bytes.begin(), bytes.end()};
+  }
+
+  /// A collective in a GPU's own memory.
+  template <class Work>
+  void on_device(at::Tensor& tensor, const char* what, Work&& work) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor whole = tensor.detach().contiguous();
+    guarded(what, [&] { work(whole)(); });
+    if (!tensor.is_contiguous()) tensor.detach().copy_(whole);
+  }
 
   /// Gloo works on dense CPU memory: others go through a copy.
   template <class Work>
@@ -146,6 +242,7 @@ class GlooGroup final : public ProcessGroup {
     } catch (const std::exception& error) {
       reason = first_line(error.what());
     }
+    if (nccl_) nccl_->abort();
     const std::string gone = heartbeat_->gone();
     fail(str(what, " on rank ", rank_), "every rank to take part", gone.empty() ? reason : gone + " is gone",
          "its own message says why; the same command goes on from the last snapshot");
@@ -154,6 +251,9 @@ class GlooGroup final : public ProcessGroup {
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
   std::unique_ptr<Heartbeat> heartbeat_;
+  bool nccl_asked_ = false;
+  std::unique_ptr<NcclComm> nccl_;
+  std::unique_ptr<NcclWatch> nccl_watch_;
 };
 
 std::optional<std::string> environment(const char* name) {
@@ -210,7 +310,7 @@ std::shared_ptr<ProcessGroup> process_group_from_environment() {
   static std::mutex guard;
   static std::shared_ptr<ProcessGroup> kept;
   const std::lock_guard<std::mutex> lock(guard);
-  if (!kept) kept = std::make_shared<GlooGroup>(host, port, rank, size);
+  if (!kept) kept = std::make_shared<RankGroup>(host, port, rank, size);
   return kept;
 }
 

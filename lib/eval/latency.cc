@@ -29,7 +29,14 @@ Json LatencyResult::to_json() const {
               {"threads", thread_count()}};
 }
 
-LatencyResult measure_latency(const Decoder& model, LatencyOptions options) {
+Json LatencyResult::energy_json() const {
+  if (energy_domains.empty()) return no_energy.empty() ? "not measured" : "not measured: " + no_energy;
+  const auto tokens = static_cast<int64_t>(tokens_per_s.size()) * options.new_tokens;
+  return Json{{"value", joules / static_cast<double>(std::max<int64_t>(tokens, 1))}, {"joules", joules}, {"seconds", seconds},
+              {"watts", joules / std::max(seconds, 1e-9)}, {"tokens", tokens}, {"domains", energy_domains}, {"source", "RAPL"}};
+}
+
+LatencyResult measure_latency(const Decoder& model, LatencyOptions options, EnergyMeter* energy) {
   using Clock = std::chrono::steady_clock;
   const at::NoGradGuard no_grad;
   const int64_t context = model.spec().context > 0 ? model.spec().context : options.prompt_tokens + options.new_tokens;
@@ -40,7 +47,12 @@ LatencyResult measure_latency(const Decoder& model, LatencyOptions options) {
   LatencyResult out;
   out.options = options;
   Rng rng(options.seed, stream_of("latency"));
+  Clock::time_point measured_from = Clock::now();
   for (int64_t run = -options.warm_up; run < options.runs; ++run) {
+    if (run == 0) {
+      if (energy) energy->start();
+      measured_from = Clock::now();
+    }
     std::vector<int32_t> prompt(static_cast<size_t>(options.prompt_tokens));
     for (auto& id : prompt) id = static_cast<int32_t>(rng.below(model.spec().vocab));
     GenerateOptions generation;
@@ -58,6 +70,10 @@ LatencyResult measure_latency(const Decoder& model, LatencyOptions options) {
     check(count == options.new_tokens, "new tokens of a timed run", str(options.new_tokens).c_str(), str(count));
     out.first_token_s.push_back(std::chrono::duration<double>(first - begin).count());
     out.tokens_per_s.push_back(static_cast<double>(count - 1) / std::max(1e-9, std::chrono::duration<double>(end - first).count()));
+  }
+  if (energy) {
+    out.seconds = std::chrono::duration<double>(Clock::now() - measured_from).count();
+    out.joules = energy->joules(), out.energy_domains = energy->domains(), out.no_energy = energy->reason();
   }
   std::sort(out.first_token_s.begin(), out.first_token_s.end());
   std::sort(out.tokens_per_s.begin(), out.tokens_per_s.end());

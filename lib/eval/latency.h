@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "eval/energy.h"
 #include "model/decoder.h"
 
 namespace attar {
@@ -18,8 +19,13 @@ struct LatencyResult {
   std::vector<double> first_token_s, tokens_per_s;  ///< per run, ascending
   /// {ttft_s: {value (median), p10, p90, p99}, tokens_per_s: likewise, prompt_tokens, new_tokens, runs, warm_up, threads}
   Json to_json() const;
+  double joules = 0, seconds = 0;                   ///< of the measured runs together, where the meter could be read
+  std::vector<std::string> energy_domains;          ///< whose energy it is; empty: not measured
+  std::string no_energy;                            ///< why not
+  /// {value (joules a new token, its part of the prompt included), joules, seconds, watts, tokens, domains, source}, or "not measured" and why.
+  Json energy_json() const;
 };
 /// Prompts are random ids, other ones in every run; options are cut to what the model's context holds.
-LatencyResult measure_latency(const Decoder& model, LatencyOptions options = {});
+LatencyResult measure_latency(const Decoder& model, LatencyOptions options = {}, EnergyMeter* energy = nullptr);
 
 }  // namespace attar

@@ -4,6 +4,8 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/check.h"
@@ -131,6 +133,22 @@ std::vector<std::vector<double>> answer_likelihoods(const Decoder& model, const 
   return out;
 }
 
+std::vector<double> content_free_priors(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task,
+                                        const std::vector<std::vector<int32_t>>& answers) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (const std::string& text : task.content_free) prompts.push_back(prompt_ids(fill_template(task.prompt, {{"text", text}}), tokenizer));
+  std::vector<double> out(answers.size(), 0);
+  for (const std::vector<double>& likelihoods : answer_likelihoods(model, prompts, answers)) {
+    const double most = *std::max_element(likelihoods.begin(), likelihoods.end());
+    double sum = 0;
+    for (const double l : likelihoods) sum += std::exp(l - most);
+    for (size_t i = 0; i < out.size(); ++i) out[i] += std::exp(likelihoods[i] - most) / sum / static_cast<double>(prompts.size());
+  }
+  // A label without any share left would be chosen always: the smallest number keeps it finite.
+  for (double& share : out) share = std::log(std::max(share, std::numeric_limits<double>::min()));
+  return out;
+}
+
 TaskResult evaluate_task(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task, const std::vector<TaskExample>& examples) {
   check(!examples.empty(), "examples of task " + task.name, "one at least", "none");
   TaskResult out;
@@ -155,6 +173,11 @@ TaskResult evaluate_task(const Decoder& model, const Tokenizer& tokenizer, const
     out.truth.push_back(example.label);
   }
   out.likelihoods = answer_likelihoods(model, prompts, answers);
+  if (!task.content_free.empty()) {
+    out.priors = content_free_priors(model, tokenizer, task, answers);
+    for (auto& likelihoods : out.likelihoods)
+      for (size_t i = 0; i < likelihoods.size(); ++i) likelihoods[i] -= out.priors[i];
+  }
   score_task(out);
   return out;
 }

@@ -28,6 +28,7 @@ struct TaskResult {
   std::vector<ReliabilityBin> reliability;       ///< the 15 bins of equal width
   std::vector<std::vector<int64_t>> confusion;   ///< [truth][predicted]
   std::vector<double> f1;                        ///< per label; 0 where it never occurs and is never predicted
+  std::vector<double> priors;                    ///< per label: log of its share after prompts that say nothing, taken off likelihoods; empty: not done
   int64_t shortened = 0;                         ///< prompts cut at their start to fit the model's context
 
   std::vector<double> correct() const;           ///< 1 or 0 per example, for paired tests
@@ -43,6 +44,11 @@ void score_task(TaskResult& result);
 /// `batch_tokens`: positions a forward pass. Error if a prompt with the longest answer exceeds the model's context.
 std::vector<std::vector<double>> answer_likelihoods(const Decoder& model, const std::vector<std::vector<int32_t>>& prompts,
                                                     const std::vector<std::vector<int32_t>>& answers, int64_t batch_tokens = 4096);
+
+/// What a model thinks of the labels when a prompt says nothing: per label the log of its mean share over task.content_free (Zhao et al. 2021,
+/// arXiv 2102.09690, section 5). Taken off the likelihoods, such a prompt leaves all labels equal. `answers`: ids of each label's.
+std::vector<double> content_free_priors(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task,
+                                        const std::vector<std::vector<int32_t>>& answers);
 
 /// Runs a classification task: the predicted label is the one whose whole answer is likeliest (exact, not by first token).
 /// task.labels complete (data/task.h). Prompts that are too long for the model's context lose their beginning, and are counted.

@@ -162,7 +162,9 @@ Json TaskResult::details() const {
   Json bins = Json::array();
   for (const auto& bin : reliability)
     bins.push_back(Json{{"low", bin.low}, {"high", bin.high}, {"confidence", bin.confidence}, {"accuracy", bin.accuracy}, {"n", bin.n}});
-  return Json{{"labels", labels}, {"confusion", confusion}, {"f1", f1}, {"reliability", bins}, {"shortened", shortened}};
+  Json out = {{"labels", labels}, {"confusion", confusion}, {"f1", f1}, {"reliability", bins}, {"shortened", shortened}};
+  if (!priors.empty()) out["priors"] = priors;
+  return out;
 }
 
 }  // namespace attar

@@ -1,5 +1,5 @@
 #pragma once
-#include "export/imatrix.h"
+#include "formats/imatrix.h"
 #include "model/checkpoint.h"
 
 namespace attar {

@@ -22,6 +22,8 @@ using RunEncoder = void (*)(const BlockRun&);
 /// quantize_rows by a given encoder.
 void quantize_rows_by(RunEncoder encoder, GgmlType type, const float* src, uint8_t* dst, int64_t rows, int64_t columns, const float* importance);
 
+/// By the widest instructions that this machine has; the same bytes.
+void encode_run_fastest(const BlockRun& run);
 /// The specification: every block by itself.
 void encode_run_plain(const BlockRun& run);
 void decode_run_plain(GgmlType type, const uint8_t* in, float* out, int64_t blocks);

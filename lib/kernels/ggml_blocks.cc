@@ -80,10 +80,6 @@ void check_importance(const float* importance, int64_t columns) {
       fail(str("importance of column ", i), "a finite number not below zero", str(importance[i]));
 }
 
-void encode_run_fastest(const BlockRun& run) {
-  if (!encode_run_avx512(run) && !encode_run_avx2(run)) encode_run_plain(run);
-}
-
 template <class Decoder>
 void decode_rows(GgmlType type, const uint8_t* src, float* dst, int64_t rows, int64_t columns, Decoder decoder) {
   const GgmlTypeInfo& info = ggml_type_info(type);
@@ -100,6 +96,10 @@ void decode_rows(GgmlType type, const uint8_t* src, float* dst, int64_t rows, in
 }
 
 }  // namespace
+
+void encode_run_fastest(const BlockRun& run) {
+  if (!encode_run_avx512(run) && !encode_run_avx2(run)) encode_run_plain(run);
+}
 
 bool quantizable(GgmlType type) {
   return type == GgmlType::f32 || type == GgmlType::f16 || type == GgmlType::bf16 || ggml_type_info(type).quantized;

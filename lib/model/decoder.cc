@@ -80,8 +80,9 @@ at::Tensor Decoder::weight(const std::string& name) const {
   return weight_hook_ && tensor.dim() == 2 ? weight_hook_(name, tensor) : tensor;
 }
 
-at::Tensor Decoder::linear(const at::Tensor& x, const std::string& name) const {
-  if (observer_) observer_(name + ".weight", x);
+at::Tensor Decoder::linear(const at::Tensor& given, const std::string& name) const {
+  if (observer_) observer_(name + ".weight", given);
+  const at::Tensor x = input_hook_ ? input_hook_(name + ".weight", given) : given;
   at::Tensor w = weight(name + ".weight");
   const auto bias = weights_.find(name + ".bias");
   if (autocast_bf16) w = w.to(at::kBFloat16);
@@ -113,6 +114,7 @@ at::Tensor Decoder::attention(int64_t layer, const at::Tensor& x, const Attentio
   const at::Tensor& sin = facts.local_rope ? plan.local_sin : plan.sin;
   q = rotary_op(q, cos, sin).transpose(1, 2);
   k = rotary_op(k, cos, sin).transpose(1, 2);
+  if (cache_hook_) k = cache_hook_(k), v = cache_hook_(v);
   if (cache) std::tie(k, v) = cache->append(layer, k, v);
   const int64_t window = facts.window > 0 && facts.window < k.size(2) ? facts.window : 0;
   const at::Tensor mixed = attend(q, k, v, plan.bias.at(window), plan.causal, spec_.score_scale(), spec_.attention_softcap);
@@ -135,11 +137,23 @@ at::Tensor Decoder::run_layer(int64_t layer, at::Tensor x, const AttentionPlan& 
   return x + added;
 }
 
+at::Tensor Decoder::embedded(const TokenBatch& tokens) const {
+  const at::Tensor x = at::embedding(weight(kEmbedding), tokens.ids);
+  return spec_.embedding_scale != 1 ? x * spec_.embedding_scale : x;
+}
+
+at::Tensor Decoder::after_layer(int64_t layer, const at::Tensor& x, const TokenBatch& tokens) const {
+  return run_layer(layer, x, plan_attention(spec_, tokens, 0), nullptr);
+}
+
+at::Tensor Decoder::after_norm(const at::Tensor& x) const {
+  return norm_op(x, weights_.at("model.norm.weight"), spec_.norm_eps, spec_.norm_offset ? 1 : 0);
+}
+
 at::Tensor Decoder::hidden(const TokenBatch& tokens, KvCache* cache, std::map<int64_t, at::Tensor>* states) const {
   const auto plan = std::make_shared<const AttentionPlan>(plan_attention(spec_, tokens, cache ? cache->length() : 0));
   const auto layers = static_cast<int64_t>(spec_.layers.size());
-  at::Tensor x = at::embedding(weight(kEmbedding), tokens.ids);
-  if (spec_.embedding_scale != 1) x = x * spec_.embedding_scale;
+  at::Tensor x = embedded(tokens);
   for (int64_t layer = 0; layer < layers; ++layer) {
     if (observer_) observer_(layer_name(layer, "input"), x);
     if (recompute_layers && !cache)
@@ -151,7 +165,8 @@ at::Tensor Decoder::hidden(const TokenBatch& tokens, KvCache* cache, std::map<in
     if (const auto wanted = states->find(layer + 1); wanted != states->end()) wanted->second = x;
   }
   if (cache) cache->advance(tokens.ids.size(1));
-  return norm_op(x, weights_.at("model.norm.weight"), spec_.norm_eps, spec_.norm_offset ? 1 : 0);
+  const at::Tensor out = after_norm(x);
+  return input_hook_ ? input_hook_(spec_.tied ? kEmbedding : "lm_head.weight", out) : out;
 }
 
 at::Tensor Decoder::output_weight() const { return weight(spec_.tied ? kEmbedding : "lm_head.weight"); }

@@ -25,6 +25,8 @@ class KvCache {
   void advance(int64_t count) { length_ += count; }
   /// Copies row 0 (batch of one) to `rows` rows.
   KvCache expanded(int64_t rows) const;
+  /// Only these rows (int64 numbers, on the cache's device), in that order.
+  KvCache selected(const at::Tensor& rows) const;
 
  private:
   std::vector<at::Tensor> keys_, values_;
@@ -47,6 +49,10 @@ class Decoder {
   /// Hidden states after the final norm, (B, T, D). With a cache, appends to it. `states`: its keys are layers, counted from 1, and their
   /// outputs (B, T, D) before the final norm are put there, with gradient where there is one.
   at::Tensor hidden(const TokenBatch& tokens, KvCache* cache = nullptr, std::map<int64_t, at::Tensor>* states = nullptr) const;
+  /// The same in pieces, for walks that go layer by layer: (B, T, D) that enters the first layer; one layer (from 0); the norm after the last.
+  at::Tensor embedded(const TokenBatch& tokens) const;
+  at::Tensor after_layer(int64_t layer, const at::Tensor& x, const TokenBatch& tokens) const;
+  at::Tensor after_norm(const at::Tensor& x) const;
   /// The output matrix (V, D) as the forward uses it (tied: the embedding), through the weight hook.
   at::Tensor output_weight() const;
   /// hidden (.., D) -> logits (.., V), soft cap applied.
@@ -55,6 +61,12 @@ class Decoder {
   /// Replaces a two-dimensional weight wherever the forward uses it (fake quantization, masks). Called once per forward and weight.
   using WeightHook = std::function<at::Tensor(const std::string& name, const at::Tensor& weight)>;
   void set_weight_hook(WeightHook hook) { weight_hook_ = std::move(hook); }
+  /// Replaces the input (.., in) of a linear, under the linear's weight name; hidden() replaces what enters the output matrix.
+  using InputHook = std::function<at::Tensor(const std::string& name, const at::Tensor& input)>;
+  void set_input_hook(InputHook hook) { input_hook_ = std::move(hook); }
+  /// Replaces keys and values (B, K, T, d) before attention: what a cache of fewer bits would give back.
+  using CacheHook = std::function<at::Tensor(const at::Tensor& states)>;
+  void set_cache_hook(CacheHook hook) { cache_hook_ = std::move(hook); }
   /// Sees the input (B, T, in) of every linear, under the linear's weight name, and each layer's input and output hidden states under
   /// "model.layers.N.input" / "model.layers.N.output".
   using Observer = std::function<void(const std::string& name, const at::Tensor& input)>;
@@ -75,6 +87,8 @@ class Decoder {
   ModelSpec spec_;
   StateDict weights_;
   WeightHook weight_hook_;
+  InputHook input_hook_;
+  CacheHook cache_hook_;
   Observer observer_;
   std::shared_ptr<const LoraAdapters> adapters_;
 };

@@ -16,4 +16,19 @@ struct GenerateOptions {
 std::vector<int32_t> generate(const Decoder& model, const std::vector<int32_t>& prompt, const GenerateOptions& options,
                               const std::function<bool(int32_t)>& on_token = {});
 
+/// One text of many that are written at once.
+struct WrittenText {
+  std::vector<int32_t> ids;
+  bool finished = false;         ///< a stop id came before max_tokens
+};
+struct WriteOptions {
+  GenerateOptions generate;
+  double top_p = 1;              ///< drawn among the likeliest ids that together have this probability
+  int64_t vocab = 0;             ///< only ids below this; 0: the model's
+};
+/// Continues many prompts (none empty) in one batch, shorter ones padded at their start where nobody looks. Text i draws from (seed, streams[i],
+/// number of the token) alone; its bits depend on the batch that it is in only as far as matrix products do.
+std::vector<WrittenText> write_texts(const Decoder& model, const std::vector<std::vector<int32_t>>& prompts, const std::vector<uint64_t>& streams,
+                                     const WriteOptions& options);
+
 }  // namespace attar

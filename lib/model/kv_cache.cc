@@ -57,4 +57,12 @@ KvCache KvCache::expanded(int64_t rows) const {
   return copy;
 }
 
+KvCache KvCache::selected(const at::Tensor& rows) const {
+  KvCache copy;
+  copy.length_ = length_;
+  for (const auto& [from, to] : {std::pair(&keys_, &copy.keys_), std::pair(&values_, &copy.values_)})
+    for (const at::Tensor& one : *from) to->push_back(one.index_select(0, rows));
+  return copy;
+}
+
 }  // namespace attar

@@ -11,6 +11,7 @@
 #include "spec/gguf_names.h"
 #include "spec/model_config.h"
 #include "spec/pruned_spec.h"
+#include "spec/training_cost.h"
 
 namespace attar {
 namespace {
@@ -30,6 +31,7 @@ struct Planned {
   int64_t vocab = 0;
   int64_t bytes = 0;
   bool cache = false;
+  bool at_most = false;  ///< rows of the vocabulary go by what the data holds, which no plan reads: sizes are upper bounds
 };
 
 /// Bytes of text a path stands for; compressed text is taken as three times its size.
@@ -72,9 +74,11 @@ class Estimator {
     } else if (stage.kind == "distill") {
       const auto config = read_fields<DistillConfig>(node, stage.id);
       planned = student(stage);
-      training(e, stage, planned, config.data, config.train, input(stage, "teacher"));
+      training(e, stage, planned, config.data, config.train, input(stage, "teacher"), config.lora);
     } else if (stage.kind == "capture") {
       capture(e, stage, read_fields<CaptureConfig>(node, stage.id), planned);
+    } else if (stage.kind == "synthesize") {
+      synthesize(e, stage, read_fields<SynthesizeConfig>(node, stage.id), planned);
     } else if (stage.kind == "prune") {
       planned = input(stage, "model");
       const auto config = read_fields<PruneConfig>(node, stage.id);
@@ -83,20 +87,33 @@ class Estimator {
         e.flops = forward_flops(*planned.spec, e.tokens, config.data.seq);
         e.peak_bytes = 3 * 4 * parameter_count(*planned.spec) + kBase;
         planned.spec = pruned_spec(*planned.spec, config);
+        const SearchConfig& search = config.search;
+        planned.at_most = planned.at_most || config.vocabulary > 0 || search.parameters > 0 || search.bytes > 0 || search.ms_per_token > 0;
         planned.bytes = e.disk_bytes = 4 * parameter_count(*planned.spec);
+      }
+    } else if (stage.kind == "calibrate") {
+      planned = input(stage, "model");
+      const auto config = read_fields<CalibrateConfig>(node, stage.id);
+      if (planned.spec) {
+        e.tokens = config.calibration_rows * std::min(config.data.seq, planned.spec->context);
+        e.flops = forward_flops(*planned.spec, e.tokens, config.data.seq);
+        e.peak_bytes = 4 * parameter_count(*planned.spec) + kBase;
       }
     } else if (stage.kind == "quantize") {
       const auto config = read_fields<QuantConfig>(node, stage.id);
       planned = input(stage, "model");
-      if (config.method == "qat") training(e, stage, planned, config.data, config.train, stage_of(stage, "teacher") ? input(stage, "teacher") : planned);
+      if (config.method == "qat") training(e, stage, planned, config.data, config.train, stage_of(stage, "teacher") ? input(stage, "teacher") : planned, config.lora);
       else if (planned.spec) e.peak_bytes = 3 * 4 * parameter_count(*planned.spec) + kBase, e.seconds = static_cast<double>(parameter_count(*planned.spec)) / 50e6;
       if (planned.spec) e.disk_bytes = planned.bytes = 5 * parameter_count(*planned.spec);
     } else if (stage.kind == "export") {
       exported(e, stage, read_fields<ExportConfig>(node, stage.id), planned);
+    } else if (stage.kind == "route") {
+      e.disk_bytes = 64 << 10;
     } else {
       evaluated(e, stage, read_fields<EvaluateConfig>(node, stage.id));
     }
     if (planned.spec) e.parameters = parameter_count(*planned.spec);
+    e.at_most = planned.at_most;
     if (e.seconds == 0) e.seconds = e.flops / flops_ + 0.5;
     if (e.peak_bytes == 0) e.peak_bytes = kBase;
     if (e.state == "done") e.seconds = 0;
@@ -139,35 +156,48 @@ class Estimator {
     return planned;
   }
 
+  static bool is_part(const Reference& r) { return r.key.starts_with("data.mix["); }
+  bool names_data(const Stage& stage) const {
+    return stage_of(stage, "data.path") || std::any_of(stage.references.begin(), stage.references.end(), is_part);
+  }
+
   double data_bytes(const Stage& stage, const std::string& key) const {
-    if (const Reference* r = stage_of(stage, key)) return text_bytes(r->path);
+    double sum = 0;
+    bool named = false;
+    for (const Reference& r : stage.references) {
+      if (r.key != key && !(key == "data.path" && is_part(r))) continue;
+      named = true;
+      sum += r.stage.empty() ? text_bytes(r.path) : static_cast<double>(known_.at(r.stage).bytes);
+    }
+    if (named) return sum;
     return recipe_.task ? text_bytes(recipe_.task->train) : 0;
   }
 
   /// Rows and mean tokens a row that a stage's data will give.
   std::pair<double, double> rows(const Stage& stage, const DataConfig& data) const {
     const double bytes = data_bytes(stage, "data.path");
-    if (!recipe_.task || stage_of(stage, "data.path")) return {std::max(1.0, bytes / kBytesPerToken / static_cast<double>(data.seq)), static_cast<double>(data.seq)};
+    if (!recipe_.task || names_data(stage)) return {std::max(1.0, bytes / kBytesPerToken / static_cast<double>(data.seq)), static_cast<double>(data.seq)};
     const double length = std::min(static_cast<double>(data.seq), kBytesPerRow / kBytesPerToken);
     return {std::max(1.0, bytes / kBytesPerRow), length};
   }
 
-  void training(StageEstimate& e, const Stage& stage, Planned& planned, const DataConfig& data, const TrainConfig& train, const Planned& teacher) {
+  void training(StageEstimate& e, const Stage& stage, Planned& planned, const DataConfig& data, const TrainConfig& train, const Planned& teacher,
+                const LoraConfig& lora) {
     if (!planned.spec) return;
-    const double length = rows(stage, data).second;
-    e.tokens = static_cast<int64_t>(static_cast<double>(train.steps * train.batch * train.accumulate) * length);
-    e.flops = 3 * forward_flops(*planned.spec, e.tokens, static_cast<int64_t>(length));
-    int64_t weights = 16 * parameter_count(*planned.spec);  // weights, gradients, two moments
-    if (teacher.spec && !teacher.cache) {
-      e.flops += forward_flops(*teacher.spec, e.tokens, static_cast<int64_t>(length));
-      weights += 4 * parameter_count(*teacher.spec);
-    }
     const ModelSpec& s = *planned.spec;
-    const int64_t tokens = static_cast<int64_t>(static_cast<double>(train.batch) * length);
-    int64_t per_token = 0;  // float32 numbers that backward needs, per token
-    for (const LayerSpec& layer : s.layers) per_token += 8 * s.hidden + 4 * layer.ffn + 3 * layer.heads * s.head_size;
-    e.peak_bytes = weights + 4 * tokens * per_token + static_cast<int64_t>(data_bytes(stage, "data.path") * 3) + kBase;
-    e.disk_bytes = planned.bytes = 4 * parameter_count(s);
+    const double mean = rows(stage, data).second;
+    const auto length = static_cast<int64_t>(mean);
+    e.tokens = static_cast<int64_t>(static_cast<double>(train.steps * train.batch * train.accumulate) * mean);
+    e.trainable = lora.rank > 0 ? adapter_parameters(s, lora) : parameter_count(s);
+    e.flops = training_flops(s, e.tokens, length, lora) + (train.recompute_layers ? recomputed_flops(s, e.tokens, length) : 0);
+    e.peak_bytes = training_state_bytes(s, train, lora) + activation_bytes(s, train, train.batch, length) + kBase;
+    if (teacher.spec && !teacher.cache) {
+      e.flops += forward_flops(*teacher.spec, e.tokens, length);
+      e.peak_bytes += 4 * parameter_count(*teacher.spec) + forward_bytes(*teacher.spec, train.batch * length);
+    }
+    // The data's text and its rows: ids, segments, what is learned.
+    e.peak_bytes += static_cast<int64_t>(data_bytes(stage, "data.path") * 3);
+    e.disk_bytes = planned.bytes = 4 * parameter_count(s) + 4 * (lora.rank > 0 ? e.trainable : 0);
   }
 
   void capture(StageEstimate& e, const Stage& stage, const CaptureConfig& config, Planned& planned) {
@@ -181,6 +211,19 @@ class Estimator {
     const int64_t per_token = config.codec.kind == "full" ? 2 * teacher.spec->vocab : config.codec.kind == "top_k" ? 6 * config.codec.k : 48;
     e.disk_bytes = planned.bytes = e.tokens * per_token;
     e.peak_bytes = 4 * parameter_count(*teacher.spec) + config.shard_rows * static_cast<int64_t>(length) * per_token + config.batch * config.data.seq * teacher.spec->vocab * 8 + kBase;
+    e.parameters = parameter_count(*teacher.spec);
+  }
+
+  void synthesize(StageEstimate& e, const Stage& stage, const SynthesizeConfig& config, Planned& planned) {
+    const Planned teacher = input(stage, "teacher");
+    planned.vocab = teacher.vocab;
+    if (!teacher.spec) return;
+    double prompts = std::max(1.0, data_bytes(stage, "data.path") / kBytesPerRow);
+    if (config.data.limit > 0) prompts = std::min(prompts, static_cast<double>(config.data.limit));
+    e.tokens = static_cast<int64_t>(prompts * static_cast<double>(config.samples * config.max_tokens));
+    e.flops = forward_flops(*teacher.spec, e.tokens, config.max_tokens);
+    e.disk_bytes = planned.bytes = static_cast<int64_t>(static_cast<double>(e.tokens) * kBytesPerToken);
+    e.peak_bytes = 4 * parameter_count(*teacher.spec) + config.batch * teacher.spec->vocab * 16 + kBase;
     e.parameters = parameter_count(*teacher.spec);
   }
 
@@ -211,7 +254,7 @@ class Estimator {
     e.disk_bytes = 1 << 20;
   }
 
-  static constexpr int64_t kBase = int64_t{300} << 20;  ///< LibTorch itself
+  static constexpr int64_t kBase = int64_t{160} << 20;  ///< LibTorch itself
   const Recipe& recipe_;
   fs::path folder_;
   double flops_;
@@ -240,8 +283,9 @@ std::vector<StageEstimate> estimate(const Recipe& recipe, const fs::path& run_fo
 Json to_json(const std::vector<StageEstimate>& estimates) {
   Json stages = Json::array();
   for (const StageEstimate& e : estimates)
-    stages.push_back({{"id", e.id}, {"kind", e.kind}, {"state", e.state}, {"reason", e.reason}, {"parameters", e.parameters}, {"peak_bytes", e.peak_bytes},
-                      {"disk_bytes", e.disk_bytes}, {"tokens", e.tokens}, {"flops", e.flops}, {"seconds", e.seconds}});
+    stages.push_back({{"id", e.id}, {"kind", e.kind}, {"state", e.state}, {"reason", e.reason}, {"parameters", e.parameters}, {"at_most", e.at_most},
+                      {"trainable", e.trainable}, {"peak_bytes", e.peak_bytes}, {"disk_bytes", e.disk_bytes}, {"tokens", e.tokens}, {"flops", e.flops},
+                      {"seconds", e.seconds}});
   return {{"stages", std::move(stages)}};
 }
 

@@ -8,6 +8,8 @@ namespace attar {
 struct StageEstimate {
   std::string id, kind, state, reason;
   int64_t parameters = 0, peak_bytes = 0, disk_bytes = 0, tokens = 0;
+  int64_t trainable = 0;  ///< parameters that a training changes: the adapters', or all
+  bool at_most = false;   ///< parameters and bytes are upper bounds: what pruning the vocabulary leaves is known when the data is read
   double flops = 0, seconds = 0;
 };
 std::vector<StageEstimate> estimate(const Recipe& recipe, const fs::path& run_folder);

@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/utf8.h"
+#include "formats/event_file.h"
 #include "plan/recipe.h"
 
 namespace attar {
@@ -9,12 +10,15 @@ namespace {
 
 constexpr int kManifestVersion = 1;
 
+/// What a stage recorded while it ran: it has times in it, and decides nothing.
+bool is_log(const std::string& name) { return name == "log.jsonl" || name == kEventFileName; }
+
 /// Files that belong to an artifact: not the manifest itself, not logs, not hidden files.
 std::vector<fs::path> artifact_files(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_regular_file() && name != "manifest.json" && name != "log.jsonl" && name[0] != '.') files.push_back(entry.path().lexically_relative(folder));
+    if (entry.is_regular_file() && name != "manifest.json" && !is_log(name) && name[0] != '.') files.push_back(entry.path().lexically_relative(folder));
   }
   std::sort(files.begin(), files.end());
   return files;

@@ -26,6 +26,12 @@ struct StageKindInfo {
 
 template <HasFields Config>
 StageKindInfo stage_kind(std::string kind, std::string help, std::vector<ReferenceKey> references) {
+  // Data may be what a stage wrote, whole or as part of a mixture.
+  const auto data = std::find_if(references.begin(), references.end(), [](const ReferenceKey& key) { return key.key == "data.path"; });
+  if (data != references.end()) {
+    data->kinds = {"synthesize"};
+    references.push_back({"data.mix", {"synthesize"}, false});
+  }
   return {std::move(kind), std::move(help), std::move(references),
           [](const Node& node, const std::string& path, std::vector<Fault>& faults) {
             Config config;
@@ -45,13 +51,21 @@ const std::vector<StageKindInfo>& kinds() {
       stage_kind<CaptureConfig>("capture", "keeps a teacher's logits in a cache",
                                 {{"teacher", models, false}, {"tokens", {"train_tokenizer"}, false}, {"import", {}, false}, {"merge", {"capture"}, false},
                                  {"data.path", {}, false}}),
-      stage_kind<PruneConfig>("prune", "removes what matters least", {{"model", models, true}, {"data.path", {}, false}}),
+      stage_kind<SynthesizeConfig>("synthesize", "a teacher writes answers to prompts, or goes on with texts: data to learn from",
+                                   {{"teacher", models, true}, {"data.path", {}, false}}),
+      stage_kind<PruneConfig>("prune", "removes what matters least", {{"model", models, true}, {"search.latency", {}, false}, {"data.path", {}, false}}),
+      stage_kind<CalibrateConfig>("calibrate", "statistics of a model's inputs and their importance matrix",
+                                  {{"model", models, true}, {"data.path", {}, false}}),
       stage_kind<QuantConfig>("quantize", "puts weights on the grid of the file, with or without fine-tuning",
-                              {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false}, {"data.path", {}, false}}),
-      stage_kind<ExportConfig>("export", "writes GGUF, ONNX or a Hugging Face folder, and proves it", {{"model", models, true}, {"imatrix", {}, false}}),
+                              {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false},
+                               {"imatrix", {"calibrate"}, false}, {"data.path", {}, false}}),
+      stage_kind<ExportConfig>("export", "writes GGUF, ONNX or a Hugging Face folder, and proves it", {{"model", models, true}, {"imatrix", {"calibrate"}, false}}),
       stage_kind<EvaluateConfig>("evaluate", "measures artifacts and writes the report",
                                  {{"of", {"distill", "prune", "quantize", "export"}, true}, {"base", {"distill", "prune", "quantize", "export"}, false},
-                                  {"text", {}, false}}),
+                                  {"text", {}, false}, {"prices", {}, false}}),
+      stage_kind<RouteConfig>("route", "decides which requests a small model may answer alone, with a guarantee",
+                              {{"of", {"evaluate"}, true}, {"small", {"distill", "prune", "quantize", "export"}, true},
+                               {"large", {"distill", "prune", "quantize", "export"}, true}, {"prices", {}, false}}),
   };
   return all;
 }
@@ -62,13 +76,21 @@ const StageKindInfo* find_kind(const std::string& kind) {
   return nullptr;
 }
 
+/// Keys that may name stages.
+std::vector<std::string> reference_names(const std::string& kind) {
+  std::vector<std::string> names;
+  if (const StageKindInfo* info = find_kind(kind))
+    for (const ReferenceKey& key : info->references) names.push_back(key.key);
+  return names;
+}
+
 std::vector<std::string> kind_names() {
   std::vector<std::string> names;
   for (const StageKindInfo& k : kinds()) names.push_back(k.kind);
   return names;
 }
 
-/// Values of a (dotted) key of an effective configuration: one, or all of a list.
+/// Values of a (dotted) key of an effective configuration: one, or all of a list; of a mixture, the paths of its parts.
 std::vector<std::pair<std::string, std::string>> values_of(const Json& config, const std::string& key) {
   const Json* at = &config;
   for (size_t begin = 0; begin <= key.size();) {
@@ -80,9 +102,13 @@ std::vector<std::pair<std::string, std::string>> values_of(const Json& config, c
   }
   std::vector<std::pair<std::string, std::string>> out;
   if (at->is_string() && !at->get<std::string>().empty()) out.push_back({key, at->get<std::string>()});
-  if (at->is_array())
-    for (size_t i = 0; i < at->size(); ++i)
-      if ((*at)[i].is_string()) out.push_back({str(key, "[", i, "]"), (*at)[i].get<std::string>()});
+  if (!at->is_array()) return out;
+  for (size_t i = 0; i < at->size(); ++i) {
+    const Json& item = (*at)[i];
+    if (item.is_string()) out.push_back({str(key, "[", i, "]"), item.get<std::string>()});
+    const std::string path = item.is_object() ? item.value("path", "") : "";
+    if (!path.empty()) out.push_back({str(key, "[", i, "].path"), path});
+  }
   return out;
 }
 
@@ -106,6 +132,7 @@ class RecipeReader {
   }
 
   Recipe read() {
+    recipe_.swept = expand_sweep(root_, reference_names, faults_);
     top_level();
     stages();
     gates();
@@ -117,14 +144,18 @@ class RecipeReader {
 
  private:
   void fault(std::string what, std::string expected = "", std::string received = "", std::string hint = "") {
-    faults_.push_back({std::move(what), std::move(expected), std::move(received), std::move(hint)});
+    Fault now{std::move(what), std::move(expected), std::move(received), std::move(hint)};
+    // What the recipe says once for all stages is wrong once.
+    for (const Fault& before : faults_)
+      if (before.line() == now.line()) return;
+    faults_.push_back(std::move(now));
   }
   void finish_faults() {
     if (!faults_.empty()) throw Error(std::move(faults_));
   }
 
   void top_level() {
-    static const std::vector<std::string> known = {"name", "seed", "task", "license", "base_model", "description", "data", "stages", "gates"};
+    static const std::vector<std::string> known = {"name", "seed", "task", "license", "base_model", "description", "data", "sweep", "stages", "gates"};
     for (const auto& [key, value] : root_.entries)
       if (std::find(known.begin(), known.end(), key) == known.end())
         fault("unknown key '" + key + "' (" + value.place() + ")", "", "", nearest_hint(key, known));
@@ -185,7 +216,9 @@ class RecipeReader {
     recipe_.stages.push_back(std::move(stage));
   }
 
-  static bool reads_rows(const std::string& kind) { return kind == "distill" || kind == "capture" || kind == "prune" || kind == "quantize"; }
+  static bool reads_rows(const std::string& kind) { 
+    return kind == "distill" || kind == "capture" || kind == "synthesize" || kind == "prune" || kind == "calibrate" || kind == "quantize";
+  }
 
   /// The recipe's own `data` holds for every stage that reads rows; a stage's keys win.
   void inherit_data(Node& config) const {
@@ -196,8 +229,17 @@ class RecipeReader {
       return;
     }
     Node& own = *config.find("data");
+    // A stage that names its own data, as a path or as a mixture, does not get the other.
+    const bool named = own.find("path") || own.find("mix");
     for (const auto& [key, value] : shared->entries)
-      if (own.is_map() && !own.find(key)) own.entries.push_back({key, value});
+      if (own.is_map() && !own.find(key) && !(named && (key == "path" || key == "mix"))) own.entries.push_back({key, value});
+  }
+
+  /// Where a stage's value stands: its own key, or the recipe's `data` that it inherited.
+  std::string written_at(const std::string& name, const std::string& value, const std::string& place) const {
+    const Node* shared = root_.find("data");
+    const Node* path = shared && shared->is_map() && name == "data.path" ? shared->find("path") : nullptr;
+    return path && path->is_scalar() && path->text == value ? "data.path" : place;
   }
 
   void references(Stage& stage) {
@@ -212,9 +254,24 @@ class RecipeReader {
       for (const char* key : {"teacher", "import", "merge"}) sources += values_of(stage.effective, key).empty() ? 0 : 1;
       if (sources != 1) fault("stages." + stage.id, "one of teacher, import and merge", sources == 0 ? "none" : str(sources));
     }
-    if (stage.kind != "export" && stage.kind != "evaluate" && values_of(stage.effective, stage.kind == "train_tokenizer" ? "data" : "data.path").empty() &&
+    mixture(stage);
+    if (stage.kind != "export" && stage.kind != "evaluate" && stage.kind != "route" && parts_of(stage) == 0 && values_of(stage.effective, stage.kind == "train_tokenizer" ? "data" : "data.path").empty() &&
         !recipe_.task && recipe_.task_path.empty() && needs_data(stage))
       fault("stages." + stage.id + (stage.kind == "train_tokenizer" ? ".data" : ".data.path"), "a path, or a task at the top of the recipe", "neither");
+  }
+
+  static size_t parts_of(const Stage& stage) {
+    return stage.effective.contains("data") && stage.effective["data"].is_object() ? stage.effective["data"].value("mix", Json::array()).size() : 0;
+  }
+
+  void mixture(const Stage& stage) {
+    const std::string place = "stages." + stage.id + ".data";
+    const size_t parts = parts_of(stage);
+    if (parts == 0) return;
+    if (!values_of(stage.effective, "data.path").empty()) fault(place, "path or mix", "both");
+    const size_t paths = values_of(stage.effective, "data.mix").size();
+    if (paths < parts && !recipe_.task && recipe_.task_path.empty())
+      fault(place + ".mix", "a path in every part, or a task at the top of the recipe", str(parts - paths, " without"));
   }
 
   /// A capture's teacher may be a server's address: nothing that lies on a disk.
@@ -226,16 +283,24 @@ class RecipeReader {
 
   static bool needs_data(const Stage& stage) {
     if (stage.kind == "capture") return values_of(stage.effective, "merge").empty();
-    if (stage.kind == "prune") return stage.effective["criterion"] == "activation";
-    return stage.kind != "quantize" || stage.effective["method"] == "qat";
+    if (stage.kind == "prune") {
+      const Json& method = stage.effective["method"];
+      return method == "structure" ? stage.effective["criterion"] == "activation" : method != "magnitude";
+    }
+    if (stage.kind != "quantize") return true;
+    const Json& budget = stage.effective["budget"];
+    return stage.effective["method"] == "qat" || stage.effective["method"] == "gptq" || budget["bits"] != 0.0 || budget["bytes"] != 0;
   }
 
   void reference(Stage& stage, const ReferenceKey& key, const std::string& name, const std::string& value) {
     const std::string place = "stages." + stage.id + "." + name;
     Reference reference{name, value, "", {}};
     const auto target = std::find_if(recipe_.stages.begin(), recipe_.stages.end(), [&](const Stage& s) { return s.id == value; });
-    if (target != recipe_.stages.end() && !key.kinds.empty()) {
-      if (std::find(key.kinds.begin(), key.kinds.end(), target->kind) == key.kinds.end())
+    // Data that lies in a folder of a stage's name is a path unless that stage writes data.
+    const bool data = key.key.starts_with("data."), named = target != recipe_.stages.end() && !key.kinds.empty();
+    const bool fits = named && std::find(key.kinds.begin(), key.kinds.end(), target->kind) != key.kinds.end();
+    if (named && (fits || !data)) {
+      if (!fits)
         return fault(place, "a stage that gives a " + std::string(key.key == "tokens" ? "tokenizer" : "model"), "'" + value + "' of kind " + target->kind);
       if (target->id == stage.id) return fault(place, "another stage", "itself");
       reference.stage = value;
@@ -245,10 +310,16 @@ class RecipeReader {
       } catch (const Error&) {
         std::vector<std::string> ids;
         for (const Stage& s : recipe_.stages) ids.push_back(s.id);
-        return fault(place, key.kinds.empty() ? "a file or folder" : "a stage or a path", value, nearest_hint(value, ids));
+        if (key.kinds.empty() || value.find('/') != std::string::npos) ids.clear();
+        return fault(written_at(name, value, place), key.kinds.empty() ? "a file or folder" : data ? "a file or folder, or a synthesize stage" : "a stage or a path",
+                     value, nearest_hint(value, ids));
       }
     }
     stage.references.push_back(std::move(reference));
+  }
+
+  bool is_stage(const std::string& id) const {
+    return std::any_of(recipe_.stages.begin(), recipe_.stages.end(), [&](const Stage& s) { return s.id == id; });
   }
 
   void gates() {
@@ -259,9 +330,10 @@ class RecipeReader {
       GateConfig gate;
       read_fields(gate, node, "gates." + path, faults_);
       const std::string id = path.substr(0, path.find('.'));
-      const auto stage = std::find_if(recipe_.stages.begin(), recipe_.stages.end(), [&](const Stage& s) { return s.id == id; });
-      if (stage == recipe_.stages.end()) fault("gates." + path, "a path that begins with a stage", id);
-      if (!gate.at_least && !gate.at_most) fault("gates." + path, "at_least or at_most", "neither");
+      if (!is_stage(id)) fault("gates." + path, "a path that begins with a stage", id);
+      if (!gate.at_least && !gate.at_most && !gate.within) fault("gates." + path, "at_least, at_most or within", "none of them");
+      if (gate.within && gate.within->margin < 0) fault("gates." + path + ".within.margin", "0 or more", str(gate.within->margin));
+      if (gate.within && !is_stage(gate.within->of)) fault("gates." + path + ".within.of", "a stage", gate.within->of.empty() ? "nothing" : gate.within->of);
       recipe_.gates.push_back({path, gate});
     }
   }
@@ -291,6 +363,11 @@ class RecipeReader {
     recipe_.stages = std::move(sorted);
   }
 
+  static void without_paths(Json& data) {
+    data.erase("path");
+    for (Json& part : data["mix"]) part.erase("path");
+  }
+
   void keys() {
     Json stages = Json::object();
     std::map<std::string, std::string> key_of;
@@ -310,11 +387,17 @@ class RecipeReader {
       for (const ReferenceKey& key : find_kind(stage.kind)->references)
         if (is_server(stage, key.key)) continue;
         else if (key.key.find('.') == std::string::npos) configuration.erase(key.key);
-        else if (configuration.contains("data")) configuration["data"].erase("path");
+        else if (configuration.contains("data")) without_paths(configuration["data"]);
+      // In which order rows are learned from is nothing to stages that read each once.
+      if (stage.kind != "distill" && stage.kind != "quantize" && configuration.contains("data") && configuration["data"].is_object()) {
+        for (const char* key : {"curriculum", "filter", "mix_temperature"}) configuration["data"].erase(key);
+        for (Json& part : configuration["data"]["mix"]) part.erase("weight");
+      }
       // How patiently a server is asked changes nothing of what it says.
       if (stage.kind == "capture")
         for (const char* key : {"key_env", "concurrency", "attempts", "timeout"}) configuration["server"].erase(key);
       if (stage.kind == "evaluate") configuration["of"] = stage.effective["of"], configuration["base"] = stage.effective["base"];
+      if (stage.kind == "route") configuration["small"] = stage.effective["small"], configuration["large"] = stage.effective["large"];
       basis["configuration"] = std::move(configuration);
       basis["inputs"] = std::move(inputs);
       if (stage.kind != "export") basis["task"] = task_key;
@@ -333,6 +416,7 @@ class RecipeReader {
     for (const auto& [path, gate] : recipe_.gates) gates[path] = write_fields(gate);
     recipe_.effective = {{"name", recipe_.name}, {"seed", recipe_.seed}, {"task", recipe_.task ? write_fields(*recipe_.task) : Json()},
                          {"license", recipe_.license}, {"base_model", recipe_.base_model}, {"stages", std::move(stages)}, {"gates", std::move(gates)}};
+    for (const auto& [id, swept] : recipe_.swept) recipe_.effective["swept"][id] = {{"stage", swept.stage}, {"values", swept.values}};
   }
 
   Recipe recipe_;
@@ -393,6 +477,8 @@ Json recipe_schema() {
             {"description", text},
             {"data", schema_of<DataConfig>()},
             {"stages", {{"type", "object"}, {"minProperties", 1}, {"additionalProperties", {{"oneOf", variants}}}}},
+            {"sweep", {{"type", "object"}, {"description", "STAGE.KEY: list of values; every combination becomes a candidate that shares all stages it can"},
+                       {"additionalProperties", {{"type", Json::array({"array", "object"})}}}}},
             {"gates", {{"type", "object"}, {"additionalProperties", schema_of<GateConfig>()}}}}}};
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/files.h"
 #include "base/yaml.h"
+#include "plan/sweep.h"
 #include "spec/configs.h"
 
 namespace attar {
@@ -35,6 +36,7 @@ struct Recipe {
   fs::path task_file;
   std::vector<Stage> stages;          ///< inputs before what uses them
   std::vector<std::pair<std::string, GateConfig>> gates;
+  std::map<std::string, SweptStage> swept;   ///< stages that a sweep made
   Json effective;                     ///< the whole recipe with overrides and defaults
   const Stage* find(const std::string& id) const;
 };

@@ -6,21 +6,13 @@
 #include "data/source.h"
 #include "kernels/linear_loss.h"
 #include "model/decoder.h"
+#include "prune/merge_heads.h"
 #include "prune/surgery.h"
 
 namespace attar {
 namespace {
 
 constexpr int64_t kPruneBatch = 16;
-
-Saliency saliency_by(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, uint64_t seed, ProcessGroup& group) {
-  if (config.criterion == "activation") return activation_saliency(model.spec, evidence.statistics);
-  if (config.criterion == "magnitude") return magnitude_saliency(model);
-  if (config.criterion == "random") return random_saliency(model.spec, seed);
-  check(config.criterion == "taylor", "criterion", "activation, taylor, magnitude or random", config.criterion);
-  check(evidence.rows, "criterion taylor", "calibration rows", "none", "give data");
-  return taylor_saliency(model, *evidence.rows, config.calibration_rows, kPruneBatch, group);
-}
 
 /// Share of a vector's sum that some of its elements hold.
 double share_of(const at::Tensor& scores, const at::Tensor& kept) {
@@ -30,9 +22,19 @@ double share_of(const at::Tensor& scores, const at::Tensor& kept) {
 
 }  // namespace
 
-bool needs_statistics(const PruneConfig& config) { return config.criterion == "activation"; }
+bool needs_statistics(const PruneConfig& config) { return config.method == "structure" && config.criterion == "activation"; }
 bool needs_calibration(const PruneConfig& config) {
-  return needs_statistics(config) || config.criterion == "taylor" || (config.depth < 1 && config.depth_by == "loss");
+  if (config.method != "structure") return config.method != "magnitude";
+  return needs_statistics(config) || config.criterion == "taylor" || config.merge_heads || (config.depth < 1 && config.depth_by == "loss");
+}
+
+Saliency model_saliency(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, uint64_t seed, ProcessGroup& group) {
+  if (config.criterion == "activation") return activation_saliency(model.spec, evidence.statistics);
+  if (config.criterion == "magnitude") return magnitude_saliency(model);
+  if (config.criterion == "random") return random_saliency(model.spec, seed);
+  check(config.criterion == "taylor", "criterion", "activation, taylor, magnitude or random", config.criterion);
+  check(evidence.rows, "criterion taylor", "calibration rows", "none", "give data");
+  return taylor_saliency(model, *evidence.rows, config.calibration_rows, kPruneBatch, group);
 }
 
 double calibration_loss(const Checkpoint& model, const TokenRows& rows, int64_t limit, int64_t batch) {
@@ -55,7 +57,11 @@ double calibration_loss(const Checkpoint& model, const TokenRows& rows, int64_t 
 }
 
 Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, uint64_t seed, ProcessGroup& group, Json& report) {
-  const Saliency saliency = saliency_by(model, config, evidence, seed, group);
+  return prune(model, config, evidence, model_saliency(model, config, evidence, seed, group), group, report);
+}
+
+Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, const Saliency& saliency, ProcessGroup& group,
+                 Json& report) {
   const auto loss_of = [&](const std::vector<int64_t>& layers) {
     check(evidence.rows, "depth_by loss", "calibration rows", "none", "give data");
     Kept kept = kept_whole(model.spec);
@@ -65,8 +71,14 @@ Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const Prune
     return calibration_loss(cut(model, kept), *evidence.rows, config.calibration_rows, kPruneBatch);
   };
   const Kept kept = choose(model.spec, config, saliency, evidence.statistics, loss_of);
-  Checkpoint out = cut(model, kept);
-  report = {{"criterion", config.criterion}, {"hidden_before", model.spec.hidden}, {"hidden", out.spec.hidden},
+  Checkpoint out;
+  if (config.merge_heads) {
+    check(evidence.rows, "merge_heads", "calibration rows", "none", "give data");
+    out = cut(with_merged_heads(model, kept, *evidence.rows, config.calibration_rows, group), kept);
+  } else {
+    out = cut(model, kept);
+  }
+  report = {{"criterion", config.criterion}, {"merged_heads", config.merge_heads}, {"hidden_before", model.spec.hidden}, {"hidden", out.spec.hidden},
             {"kept_hidden_importance", share_of(saliency.hidden, kept.hidden)}, {"layers_before", model.spec.layers.size()}, {"layers", Json::array()}};
   for (size_t i = 0; i < kept.layers.size(); ++i) {
     const KeptLayer& layer = kept.layers[i];

@@ -3,32 +3,38 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <algorithm>
-#include <unordered_set>
-
 #include "base/check.h"
 #include "kernels/ggml_blocks.h"
+#include "kernels/scale_search.h"
 
 namespace attar {
+namespace {
 
-std::vector<std::string> quantized_names(const ModelSpec& spec, GgmlType type, bool embeddings) {
-  std::vector<std::string> names;
-  const int64_t block = ggml_type_info(type).block;
-  for (const ParameterInfo& p : parameters_of(spec)) {
-    if (p.shape.size() != 2 || p.shape[1] % block != 0) continue;
-    const bool embedding = p.name == "model.embed_tokens.weight" || p.name == "lm_head.weight";
-    if (embedding ? embeddings : is_linear_weight(p.name)) names.push_back(p.name);
-  }
-  check(!names.empty(), "quantize", str("a weight whose rows are multiples of ", block), "none in this model");
-  return names;
+const std::vector<float>* find_importance(const ImportanceMap& importance, const std::string& name) {
+  const auto found = importance.find(name);
+  return found == importance.end() ? nullptr : &found->second;
 }
 
-QuantizedTensor quantize_tensor(const at::Tensor& weight, GgmlType type, const at::Tensor& importance) {
+/// Straight through: the gradient of the rounded weight is the gradient of the weight.
+struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& weight, int64_t type, const std::vector<float>* importance) {
+    return dequantize_tensor(quantize_tensor(weight, static_cast<GgmlType>(type), importance)).to(weight.device());
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list gradients) {
+    return {gradients[0], at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+QuantizedTensor quantize_tensor(const at::Tensor& weight, GgmlType type, const std::vector<float>* importance, Rounding rounding) {
   const at::Tensor values = weight.detach().to(at::kCPU).to(at::kFloat).contiguous();
   const int64_t rows = values.size(0), columns = values.size(1);
+  if (importance)
+    check(static_cast<int64_t>(importance->size()) == columns, "importance", str(columns, " values"), std::to_string(importance->size()));
   QuantizedTensor out{type, {rows, columns}, at::empty({rows, ggml_row_bytes(type, columns)}, at::kByte)};
-  quantize_rows(type, values.const_data_ptr<float>(), out.blocks.mutable_data_ptr<uint8_t>(), rows, columns,
-                importance.defined() ? importance.const_data_ptr<float>() : nullptr);
+  const auto encode = rounding == Rounding::search ? search_rows : quantize_rows;
+  encode(type, values.const_data_ptr<float>(), out.blocks.mutable_data_ptr<uint8_t>(), rows, columns, importance ? importance->data() : nullptr);
   return out;
 }
 
@@ -38,36 +44,26 @@ at::Tensor dequantize_tensor(const QuantizedTensor& tensor) {
   return values;
 }
 
-void quantize_checkpoint(Checkpoint& model, GgmlType type, const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    at::Tensor& weight = model.weights.at(name);
-    try {
-      QuantizedTensor codes = quantize_tensor(weight, type);
-      weight = dequantize_tensor(codes);
-      model.codes[name] = std::move(codes);
-    } catch (const Error& error) {
-      fail("quantizing '" + name + "': " + error.faults()[0].what, error.faults()[0].expected, error.faults()[0].received, error.faults()[0].hint);
-    }
+void quantize_weight(Checkpoint& model, const std::string& name, GgmlType type, const ImportanceMap& importance, Rounding rounding) {
+  at::Tensor& weight = model.weights.at(name);
+  try {
+    QuantizedTensor codes = quantize_tensor(weight, type, find_importance(importance, name), rounding);
+    weight = dequantize_tensor(codes);
+    model.codes[name] = std::move(codes);
+  } catch (const Error& error) {
+    const Fault& fault = error.faults()[0];
+    fail("quantizing '" + name + "': " + fault.what, fault.expected, fault.received, fault.hint);
   }
 }
 
-namespace {
+void quantize_checkpoint(Checkpoint& model, const std::map<std::string, GgmlType>& types, const ImportanceMap& importance, Rounding rounding) {
+  for (const auto& [name, type] : types) quantize_weight(model, name, type, importance, rounding);
+}
 
-/// Straight through: the gradient of the rounded weight is the gradient of the weight.
-struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
-  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& weight, int64_t type) {
-    return dequantize_tensor(quantize_tensor(weight, static_cast<GgmlType>(type))).to(weight.device());
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list gradients) {
-    return {gradients[0], at::Tensor()};
-  }
-};
-
-}  // namespace
-
-Decoder::WeightHook fake_quantization(GgmlType type, const std::vector<std::string>& names) {
-  return [type, chosen = std::unordered_set<std::string>(names.begin(), names.end())](const std::string& name, const at::Tensor& weight) {
-    return chosen.count(name) ? FakeQuantize::apply(weight, static_cast<int64_t>(type)) : weight;
+Decoder::WeightHook fake_quantization(const std::map<std::string, GgmlType>& types, const ImportanceMap& importance) {
+  return [types, importance](const std::string& name, const at::Tensor& weight) {
+    const auto type = types.find(name);
+    return type == types.end() ? weight : FakeQuantize::apply(weight, static_cast<int64_t>(type->second), find_importance(importance, name));
   };
 }
 

@@ -1,22 +1,31 @@
 #pragma once
+#include <map>
+#include <string>
 #include <vector>
 
 #include "model/decoder.h"
-#include "spec/configs.h"
 
 namespace attar {
 
-/// Names of the weights that `config` puts on the grid (linears; embedding and output too with `embeddings`), rows that no block divides left out.
-std::vector<std::string> quantized_names(const ModelSpec& spec, GgmlType type, bool embeddings);
+/// How one weight becomes codes: byte for byte as ggml rounds, or with scales of least squared error (kernels/scale_search.h).
+enum class Rounding { ggml, search };
 
-/// Rounds these weights once: `codes` receives the blocks, `weights` exactly their dequantized values.
-void quantize_checkpoint(Checkpoint& model, GgmlType type, const std::vector<std::string>& names);
+/// Mean squares of the inputs of each weight's columns, by the weight's name; weights that are not in it have no importance.
+using ImportanceMap = std::map<std::string, std::vector<float>>;
 
-/// Blocks of one weight (rows, columns) float32, CPU, and back.
-QuantizedTensor quantize_tensor(const at::Tensor& weight, GgmlType type, const at::Tensor& importance = {});
+/// Blocks of one weight (rows, columns), any device and float type, and back. importance: null, or (columns) numbers.
+QuantizedTensor quantize_tensor(const at::Tensor& weight, GgmlType type, const std::vector<float>* importance = nullptr,
+                                Rounding rounding = Rounding::ggml);
 at::Tensor dequantize_tensor(const QuantizedTensor& tensor);
 
-/// Weight hook for training through the grid: forward is the file's dequantized value, backward is straight through (Bengio et al. 2013).
-Decoder::WeightHook fake_quantization(GgmlType type, const std::vector<std::string>& names);
+/// Rounds one weight of the model: `codes` receives the blocks, `weights` exactly their dequantized values. Errors name the weight.
+void quantize_weight(Checkpoint& model, const std::string& name, GgmlType type, const ImportanceMap& importance, Rounding rounding);
+/// All of `types`.
+void quantize_checkpoint(Checkpoint& model, const std::map<std::string, GgmlType>& types, const ImportanceMap& importance = {},
+                         Rounding rounding = Rounding::ggml);
+
+/// Weight hook for training through the grids: forward is the file's dequantized value as ggml rounds (with importance where there is some),
+/// backward is straight through (Bengio et al. 2013).
+Decoder::WeightHook fake_quantization(const std::map<std::string, GgmlType>& types, const ImportanceMap& importance = {});
 
 }  // namespace attar

@@ -206,6 +206,11 @@ Json complete_report(const Json& report, const std::map<std::string, std::vector
   }
   Json summary = {{"base", base ? Json(base_id) : Json()}};
   choose(out, summary);
+  // What was decided with the sweep in view stands.
+  if (const Json* choice = find_at(out, {"decision", "choice"})) {
+    summary["choice"] = *choice;
+    summary["choice_rule"] = text_of(find_at(out, {"decision", "choice_rule"}));
+  }
   for (const auto& [id, artifact] : artifacts_of(out).items())
     if (const auto main = main_metric(artifact)) {
       summary["task"] = main->task, summary["metric"] = main->metric;

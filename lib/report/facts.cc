@@ -104,6 +104,10 @@ std::string limit_text(const Json* limit) {
   if (!limit || !limit->is_object()) return text_of(limit);
   for (const auto& [key, value] : limit->items()) {
     if (value.is_null()) continue;
+    if (const Json* of = find_at(value, {"of"})) {
+      out += (out.empty() ? "" : ", ") + ("within " + text_of(find_at(value, {"margin"})) + " of " + text_of(of));
+      continue;
+    }
     std::string words = key;
     for (char& c : words)
       if (c == '_') c = ' ';

@@ -89,7 +89,9 @@ std::string report_html(const Json& report) {
   };
   static constexpr Part kParts[] = {{"gates", "Gates", gates_section},          {"artifacts", "Artifacts", artifacts_section},  {"quality",
       "Quality and size", quality_section},
-                                    {"tasks", "Tasks", tasks_section},          {"running", "Running", running_section},        {"training",
+                                    {"decision", "Candidates and cost", decision_section},
+                                    {"tasks", "Tasks", tasks_section},          {"running", "Running", running_section},        {"privacy",
+                                        "Privacy", privacy_section},            {"training",
                                         "Training", training_section},
                                     {"surgery", "Weights", surgery_section},    {"use", "Use", use_section},                    {"lineage",
                                         "Lineage", lineage_section},

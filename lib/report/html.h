@@ -35,8 +35,15 @@ std::string artifacts_section(const Json& report);
 std::string quality_section(const Json& report);      ///< chart of quality against size
 std::string tasks_section(const Json& report);        ///< confusion, per class, reliability
 std::string running_section(const Json& report);      ///< latency, memory, energy, cost
+std::string privacy_section(const Json& report);      ///< training rows that come back word for word
+/// What memorization's numbers are, with the first artifact's lengths, and one artifact's numbers as text; "" if none was tried.
+std::string memorization_note(const Json& report);
+std::string memorization_text(const Json& artifact);
 std::string training_section(const Json& report);     ///< loss curves
 std::string surgery_section(const Json& report);      ///< what was pruned where, types of exports
+std::string pruning_html(const std::string& id, const Json& stage);  ///< of one stage: its masks, the shapes that its search tried
+std::string pruning_markdown(const Json& report);
+std::string decision_section(const Json& report);     ///< candidates of a sweep, money
 std::string use_section(const Json& report);
 std::string lineage_section(const Json& report);      ///< how to reproduce, recipe, environment, hashes
 std::string words_section(const Json& report);        ///< what the numbers mean

@@ -206,7 +206,7 @@ std::string running_section(const Json& report) {
   for (const auto& [id, artifact] : artifacts_of(report).items()) {
     const Json* measured = find_at(artifact, {"energy"});
     energy = energy || number_of(measured);
-    cost = cost || number_of(find_at(artifact, {"cost"})) || find_at(artifact, {"cost"});
+    cost = cost || find_at(artifact, {"cost"});
     const Json* latency = find_at(artifact, {"latency"});
     const Json *prompt = number_of(find_at(latency, {"prompt_tokens"})), *fresh = number_of(find_at(latency, {"new_tokens"})),
         *runs = number_of(find_at(latency, {"runs"})),
@@ -237,6 +237,7 @@ std::string running_section(const Json& report) {
     row.push_back({number_html(peak, peak ? human_bytes(peak->get<double>()) : ""), "number"});
     const auto other = [&](const char* key) {
       const Json* value = find_at(artifact, {key});
+      if (const Json* conversations = find_at(value, {"per_million_conversations"})) value = conversations;
       const Json* number = number_of(value);
       row.push_back({number ? number_html(number, significant(number->get<double>(), 3)) : escape_html(text_of(value)), "number"});
     };
@@ -246,10 +247,14 @@ std::string running_section(const Json& report) {
   }
   if (rows.empty()) return "";
   std::vector<std::string> header = {"artifact", "tokens/s", "first token, ms", "99% below, ms", "peak memory"};
-  if (energy) header.push_back("energy");
-  if (cost) header.push_back("cost");
+  if (energy) header.push_back("joules a token");
+  if (cost) header.push_back("cost of a million conversations");
   std::string out = table_html(header, rows, true);
-  if (!energy) out += "<p class=note>Peak memory is that of the whole evaluating process. Energy was not measured.</p>\n";
+  std::string why = "not measured";
+  for (const auto& [id, artifact] : artifacts_of(report).items())
+    if (const std::string text = text_of(find_at(artifact, {"energy"})); why == "not measured" && text.starts_with(why)) why = text;
+  out += "<p class=note>Peak memory is that of the whole evaluating process. "
+      + escape_html(energy ? "Energy is what processors and memory used meanwhile, whoever used it." : "Energy was " + why + ".") + "</p>\n";
   return section_html("running", "Running it", conditions, out);
 }
 
@@ -272,11 +277,13 @@ std::string training_section(const Json& report) {
                     cell({"facts", "learned_tokens"}, human_count),
                     cell({"facts", "training_loss"}, three),
                     cell({"facts", "held_out_loss"}, three),
+                    cell({"facts", "throughput", "tokens_per_s"}, human_count),
+                    cell({"facts", "throughput", "mfu"}, [](double v) { return percent(v, 0); }),
                     cell({"seconds"}, human_seconds)});
   }
   return section_html("training", "Training", "Nats a token. Full lines: rows that are learned from; points: rows held apart.",
                       "<div class=grid>\n" + charts + "</div>\n" + table_html({"stage", "steps", "rows", "learned tokens", "loss at the end",
-                          "held-out loss", "took"}, rows, true));
+                          "held-out loss", "tokens/s", "MFU", "took"}, rows, true));
 }
 
 std::string surgery_section(const Json& report) {
@@ -284,6 +291,7 @@ std::string surgery_section(const Json& report) {
   if (!lineage || !lineage->is_object()) return "";
   std::string body;
   for (const auto& [id, stage] : lineage->items()) {
+    body += pruning_html(id, stage);
     const Json *pruned = find_at(stage, {"facts", "pruned"}), *layers = find_at(pruned, {"layers"});
     if (!layers || !layers->is_array() || layers->empty()) continue;
     const Json *before = number_of(find_at(stage, {"facts", "parameters_before"})), *after = number_of(find_at(stage, {"facts", "parameters"}));

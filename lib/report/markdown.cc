@@ -137,6 +137,11 @@ std::string report_markdown(const Json& report) {
     row.push_back(plain({"latency", "tokens_per_s"}, [](double v) { return significant(v, 3); }));
     out += row_text(row);
   }
+  if (const std::string note = memorization_note(report); !note.empty()) {
+    out += "\n## What it knows by heart\n\n" + note + "\n\n" + row_text({"artifact", "rows that come back"}) + row_text({":--", ":--"});
+    for (const auto& [id, artifact] : artifacts_of(report).items())
+      if (const std::string text = memorization_text(artifact); !text.empty()) out += row_text({escape_markdown(id), escape_markdown(text)});
+  }
   if (const Json* gates = find_at(report, {"gates"}); gates && gates->is_array() && !gates->empty()) {
     out += "\n## Gates\n\n" + row_text({"number", "limit", "value", ""}) + row_text({":--", ":--", "--:", ":--"});
     for (const Json& gate : *gates) {
@@ -158,6 +163,7 @@ std::string report_markdown(const Json& report) {
                        escape_markdown(text_of(find_at(stage, {"key"})).substr(0, 12))});
     }
   }
+  out += pruning_markdown(report);
   out += "\n## Limits\n\nThe numbers hold for the texts and tasks that were measured, on the machine that `report.json` names. What the "
       "model does elsewhere was not tested.\n";
   return out;

@@ -57,6 +57,7 @@ std::string terminal_summary(const Json& report) {
       {"perplexity", [](const Json& a) { return with_error(find_at(a, {"perplexity"}), 5); }},
       {"KL to base", [](const Json& a) { return with_error(find_at(a, {"kld"}), 3); }},
       {"top-1", [](const Json& a) { return plain(a, {"top1_agreement"}, [](double v) { return percent(v); }); }},
+      {"by heart", [](const Json& a) { return plain(a, {"memorization", "trained"}, [](double v) { return percent(v); }); }},
       {"tokens/s", [](const Json& a) { return plain(a, {"latency", "tokens_per_s"}, [](double v) { return significant(v, 3); }); }},
   };
   std::vector<std::string> header = {"artifact"};
@@ -80,7 +81,11 @@ std::string terminal_summary(const Json& report) {
     for (const Json& gate : *list) {
       const auto value = double_of(find_at(gate, {"value"}));
       const Json* passed = find_at(gate, {"passed"});
-      gates.push_back({text_of(find_at(gate, {"path"})), limit_text(find_at(gate, {"limit"})), value ? significant(*value, 4) : "not measured",
+      std::string shown = value ? significant(*value, 4) : "not measured";
+      const auto low = double_of(find_at(gate, {"difference", "low"})), high = double_of(find_at(gate, {"difference", "high"}));
+      if (low && high) shown += ", difference [" + significant(*low, 3) + ", " + significant(*high, 3) + "]";
+      if (const std::string note = text_of(find_at(gate, {"note"})); !note.empty() && value) shown += ", " + note;
+      gates.push_back({text_of(find_at(gate, {"path"})), limit_text(find_at(gate, {"limit"})), shown,
                        passed && passed->is_boolean() && passed->get<bool>() ? "met" : "NOT MET"});
     }
   if (!gates.empty()) out += "\n" + format_table({"gate", "limit", "value", ""}, gates);

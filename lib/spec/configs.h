@@ -3,4 +3,5 @@
 #include "spec/data_config.h"
 #include "spec/model_stage_configs.h"
 #include "spec/output_stage_configs.h"
+#include "spec/teacher_stage_configs.h"
 #include "spec/train_config.h"

@@ -4,6 +4,45 @@
 
 namespace attar {
 
+/// One of the data sets of a mixture. Keys that are left out are those of the data that it is part of.
+struct MixPartConfig {
+  std::string path;
+  std::optional<double> weight;
+  std::optional<std::string> kind, text, prompt, answer, messages, learn;
+  std::optional<int64_t> limit;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("path", path, "file or folder as in data.path, or a synthesize stage; empty: the task's training rows");
+    field("weight", weight, "its share of the rows that are read is this over the sum of all; absent (in every part): by data.mix_temperature");
+    field("kind", kind, "as in data");
+    field("text", text, "as in data");
+    field("prompt", prompt, "as in data");
+    field("answer", answer, "as in data");
+    field("messages", messages, "as in data");
+    field("learn", learn, "as in data");
+    field("limit", limit, "as in data");
+  }
+};
+
+/// Easier rows first, as a warm-up.
+struct CurriculumConfig {
+  std::string by = "none";
+  double share = 0.15, from = 0.25;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("by", by, "none, length (rows of short documents first) or teacher_loss (rows that the teacher finds easy first)");
+    field("share", share, "share of the training's steps that it takes; after it every row counts the same");
+    field("from", from, "share of the rows that the first steps draw from; it grows to all of them");
+  }
+};
+
+/// Rows that are left out because of the teacher's loss on them.
+struct FilterConfig {
+  double drop_highest = 0, drop_lowest = 0;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("drop_highest", drop_highest, "share of the rows, those of the teacher's highest loss (noise), that is not trained on");
+    field("drop_lowest", drop_lowest, "share of the rows, those of the teacher's lowest loss (nothing to learn), that is not trained on");
+  }
+};
+
 /// What text is read and how rows of token ids are made of it.
 struct DataConfig {
   std::string path;                     ///< file or folder; empty: the task's
@@ -13,6 +52,10 @@ struct DataConfig {
   int64_t seq = 256;
   bool pack = true;
   int64_t limit = 0;
+  std::vector<MixPartConfig> mix;
+  double mix_temperature = 1;
+  CurriculumConfig curriculum;
+  FilterConfig filter;
   template <class Visitor> void fields(Visitor&& field) {
     field("path", path, "file (.jsonl, .csv, .txt, each also .zst) or folder of them; empty: the task's training rows");
     field("kind", kind, "text (documents), answers (prompt and answer fields), chat (messages), or auto");
@@ -25,6 +68,10 @@ struct DataConfig {
     field("seq", seq, "T, longest row in tokens");
     field("pack", pack, "fill rows with several documents (attention stays inside each); false: one example a row");
     field("limit", limit, "use only the first so many documents or examples; 0: all");
+    field("mix", mix, "instead of path: several data sets, [{path: a.jsonl, weight: 2}, {path: b.jsonl, weight: 1}]");
+    field("mix_temperature", mix_temperature, "parts without weights have shares as rows^(1/this): 1 as they are, higher evens them out");
+    field("curriculum", curriculum, "easier rows first, as a warm-up");
+    field("filter", filter, "rows left out because of the teacher's loss on them");
   }
 };
 
@@ -35,7 +82,7 @@ struct TaskConfig {
   std::string text = "text", label = "label";
   std::string prompt = "{text}\n";
   std::string answer = "{label}";
-  std::vector<std::string> labels;
+  std::vector<std::string> labels, content_free;
   std::string metric = "accuracy";
   template <class Visitor> void fields(Visitor&& field) {
     field("name", name, "name of the task in the report");
@@ -47,6 +94,7 @@ struct TaskConfig {
     field("prompt", prompt, "what the model reads; {field} is replaced by a row's field");
     field("answer", answer, "what the model must write; {label} is replaced");
     field("labels", labels, "every allowed label; empty: those of the training rows");
+    field("content_free", content_free, "texts that say nothing, such as [N/A]: labels that a model likes anyway are marked down by so much; empty: not done");
     field("metric", metric, "accuracy: the label of highest likelihood is the answer");
   }
 };

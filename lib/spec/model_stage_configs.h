@@ -1,5 +1,5 @@
 #pragma once
-// Stages that make models smaller: tokenizer, distillation, capture, pruning.
+// Stages that make models smaller: tokenizer, distillation, pruning.
 #include "spec/data_config.h"
 #include "spec/train_config.h"
 
@@ -48,61 +48,43 @@ struct DistillConfig {
   }
 };
 
-struct CodecConfig {
-  std::string kind = "sampled";
-  int64_t samples = 50, k = 50;
-  std::vector<int64_t> hidden_layers;
+/// Widths, depth and vocabulary under a limit; one of parameters, bytes and ms_per_token above 0 asks for it.
+struct SearchConfig {
+  int64_t parameters = 0, bytes = 0;
+  double ms_per_token = 0;
+  std::string type = "q4_k_m", latency;
+  std::vector<double> heads = {1}, kv_heads = {1, 0.5}, hidden = {1, 0.75, 0.5}, depth = {1, 0.75, 0.5};
+  std::vector<int64_t> vocabulary;
+  int64_t candidates = 32, rows = 64, finalists = 3, recovery_steps = 100, recovery_batch = 16;
+  double recovery_lr = 1e-3;
   template <class Visitor> void fields(Visitor&& field) {
-    field("kind", kind, "sampled (draws from the teacher, unbiased), top_k (with the tail's mass) or full (fp16)");
-    field("samples", samples, "sampled: draws a token");
-    field("k", k, "top_k: ids kept a token");
-    field("hidden_layers", hidden_layers, "layers, counted from 1, whose outputs are kept too (fp16), for losses on hidden states");
-  }
-};
-
-/// A teacher behind an HTTP server; read when the teacher is an address.
-struct ServerConfig {
-  std::string model, api = "auto", key_env;
-  int64_t concurrency = 8, attempts = 6;
-  double timeout = 300;
-  template <class Visitor> void fields(Visitor&& field) {
-    field("model", model, "name of the model as the server lists it; empty: the only one that it has");
-    field("api", api, "vllm (prompt_logprobs), echo (completions with echo and logprobs), llama (llama.cpp's server, a request a position), or auto");
-    field("key_env", key_env, "name of the environment variable that holds the server's key");
-    field("concurrency", concurrency, "requests at once");
-    field("attempts", attempts, "tries of one request, with growing waits between them");
-    field("timeout", timeout, "seconds for one answer");
-  }
-};
-
-struct CaptureConfig {
-  std::string teacher, tokens, import_file, shards;
-  std::vector<std::string> merge;
-  DataConfig data;
-  CodecConfig codec;
-  ServerConfig server;
-  double temperature = 1.0;
-  int64_t batch = 32, shard_rows = 512;
-  template <class Visitor> void fields(Visitor&& field) {
-    field("teacher", teacher, "a stage, a checkpoint, or a server's address (http://host:port)");
-    field("tokens", tokens, "tokenizer: a stage or a path; empty: the teacher's own");
-    field("import", import_file, "instead of a teacher: another tool's logits, .npz or .h5 (docs/teacher_cache.md)");
-    field("merge", merge, "instead of a teacher: parts of one capture, stages or paths, made with shards");
-    field("shards", shards, "A:B: only these shards, counted from 0, B left out; a part to be merged");
-    field("data", data, "text to run over; must be the student's");
-    field("codec", codec, "what is kept of each distribution");
-    field("server", server, "the teacher's server");
-    field("temperature", temperature, "softening of the teacher's distribution before it is kept");
-    field("batch", batch, "rows a forward pass");
-    field("shard_rows", shard_rows, "rows a shard: what a killed capture loses at most");
+    field("parameters", parameters, "limit: parameters of the result; 0: not used");
+    field("bytes", bytes, "limit: bytes of the GGUF file of type `type`; 0: not used");
+    field("ms_per_token", ms_per_token, "limit: milliseconds a generated token on this machine, by its latency table; 0: not used");
+    field("type", type, "type of that file");
+    field("latency", latency, "table made by attar bench latency; empty: this machine's own, measured if there is none");
+    field("heads", heads, "shares of query heads in a kv group to try");
+    field("kv_heads", kv_heads, "shares of kv heads to try");
+    field("hidden", hidden, "shares of hidden channels to try");
+    field("depth", depth, "shares of layers to try; the FFN is as wide as the limit leaves room for");
+    field("vocabulary", vocabulary, "least counts of tokens to try (0: all stay); empty: the stage's vocabulary alone");
+    field("candidates", candidates, "most shapes whose loss is measured");
+    field("rows", rows, "calibration rows that loss is measured on");
+    field("finalists", finalists, "shapes of least loss that are recovered for a few steps; 0 or 1: the least loss decides");
+    field("recovery_steps", recovery_steps, "optimizer steps of that recovery, learning from the whole model");
+    field("recovery_batch", recovery_batch, "its rows a step");
+    field("recovery_lr", recovery_lr, "its highest learning rate");
   }
 };
 
 struct PruneConfig {
   std::string model;
+  std::string method = "structure", pattern = "0.5";
   double ffn = 1.0, heads = 1.0, kv_heads = 1.0, hidden = 1.0, depth = 1.0;
-  bool per_layer = false;
+  bool per_layer = false, merge_heads = false;
   int64_t parameters = 0;
+  SearchConfig search;
+  double damping = 0.01;
   std::string criterion = "activation", depth_by = "influence";
   int64_t protect = 1, vocabulary = 0;
   DataConfig data;
@@ -110,6 +92,8 @@ struct PruneConfig {
   int64_t multiple = 32;
   template <class Visitor> void fields(Visitor&& field) {
     field("model", model, "a stage or a checkpoint");
+    field("method", method, "structure (a smaller model), or a mask over single weights: magnitude, wanda or sparsegpt");
+    field("pattern", pattern, "masks: share of weights that become zero (0.5), or n:m, n zeros in each m inputs (2:4, 4:8)");
     field("ffn", ffn, "share of FFN channels to keep in every layer");
     field("heads", heads, "share of query heads to keep in every kv group; 1 at least stays");
     field("kv_heads", kv_heads, "share of kv heads to keep, each with its query heads");
@@ -117,7 +101,10 @@ struct PruneConfig {
     field("depth", depth, "share of layers to keep; a contiguous block goes");
     field("vocabulary", vocabulary, "N: only tokens that the data holds N times or more stay, with bytes, specials and what leads to them; 0: all stay");
     field("per_layer", per_layer, "ffn and kv_heads: layers share the total by importance instead of evenly (GGUF arrays; not every reader loads them)");
+    field("merge_heads", merge_heads, "what kept heads can give of the removed ones' outputs is added to the output projection (least squares)");
     field("parameters", parameters, "instead of ffn: largest number of parameters of the result; 0: not used");
+    field("search", search, "instead of shares: finds them under a limit");
+    field("damping", damping, "sparsegpt: share of its mean that is added to the Hessian's diagonal");
     field("criterion", criterion, "activation (mean over positions, L2 over rows), taylor (gradient times weight), magnitude or random");
     field("depth_by", depth_by, "influence (1 - cosine of a layer's input and output) or loss (with the block removed)");
     field("protect", protect, "layers at each end that depth pruning leaves alone");

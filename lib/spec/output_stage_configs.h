@@ -1,28 +1,20 @@
 #pragma once
 // Stages that put a model on its grid, write it and judge it.
 #include "spec/data_config.h"
-#include "spec/train_config.h"
+#include "spec/decide_configs.h"
+#include "spec/quant_config.h"
 
 namespace attar {
 
-struct QuantConfig {
+/// Statistics of a model's inputs, for pruning and quantization.
+struct CalibrateConfig {
   std::string model;
-  std::string scheme = "q4_0", method = "ptq";
-  bool embeddings = true;
-  std::string teacher;
   DataConfig data;
-  LossConfig loss;
-  TrainConfig train;
-  QuantConfig() { train.lr = 2e-4; train.steps = 200; train.weight_decay = 0; train.warmup = 10; }
+  int64_t calibration_rows = 512;
   template <class Visitor> void fields(Visitor&& field) {
     field("model", model, "a stage or a checkpoint");
-    field("scheme", scheme, "grid of the file to be written: q4_0 or q8_0");
-    field("method", method, "ptq (round once) or qat (fine-tune through the grid, then keep those very codes)");
-    field("embeddings", embeddings, "quantize the embedding and the output matrix too");
-    field("teacher", teacher, "qat: a stage, a checkpoint or a cache; empty: the model itself before quantization");
-    field("data", data, "qat: text to learn from");
-    field("loss", loss, "qat: terms and weights");
-    field("train", train, "qat: optimizer and schedule");
+    field("data", data, "calibration text");
+    field("calibration_rows", calibration_rows, "rows of it");
   }
 };
 
@@ -39,19 +31,31 @@ struct ExportConfig {
     field("type", type, "gguf: f32, f16, bf16 or llama-quantize's names; onnx: fp32, fp16, int8, int4; empty: the model's own codes");
     field("pure", pure, "one type throughout (gguf)");
     field("tensor_type", tensor_type, "REGEX=TYPE for tensors by name (gguf)");
-    field("imatrix", imatrix, "importance matrix, llama.cpp's file (gguf)");
+    field("imatrix", imatrix, "importance matrix: a calibrate stage, or llama.cpp's file (gguf)");
     field("shard_bytes", shard_bytes, "largest safetensors file; a bigger model is sharded, with an index (hf)");
     field("genai", genai, "write the onnxruntime-genai folder too (onnx)");
     field("allow_deviation", allow_deviation, "export a tokenizer whose ids GGUF readers cannot reproduce; says where they differ");
   }
 };
 
+/// Whether a model says texts that it learned from word for word.
+struct MemorizationConfig {
+  int64_t rows = 0, prefix = 16, length = 16;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("rows", rows, "training rows of the task that are tried, and as many held-out ones; 0: not measured");
+    field("prefix", prefix, "tokens of a row that are given");
+    field("length", length, "tokens that must then come word for word");
+  }
+};
+
 struct EvaluateConfig {
   std::vector<std::string> of;
   std::string base;
-  std::string text;
+  std::string text, prices;
   int64_t ctx = 512, stride = 0, text_tokens = 0, task_rows = 0;
   bool latency = true;
+  MemorizationConfig memorization;
+  std::string kv_cache = "f32";
   template <class Visitor> void fields(Visitor&& field) {
     field("of", of, "stages or checkpoints to evaluate");
     field("base", base, "stage or checkpoint that KL and agreement are measured against");
@@ -61,15 +65,9 @@ struct EvaluateConfig {
     field("text_tokens", text_tokens, "use only the first so many tokens; 0: all");
     field("task_rows", task_rows, "use only the first so many test rows of the task; 0: all");
     field("latency", latency, "measure tokens/s and time to first token");
-  }
-};
-
-/// What a gate demands of one number of the report.
-struct GateConfig {
-  std::optional<double> at_least, at_most;
-  template <class Visitor> void fields(Visitor&& field) {
-    field("at_least", at_least, "the number must be this or more");
-    field("at_most", at_most, "the number must be this or less");
+    field("memorization", memorization, "training rows that come back word for word, against held-out ones");
+    field("kv_cache", kv_cache, "what a cache of keys and values in f16, q8_0 or q4_0 costs is measured too (KL to the same model without); f32: not");
+    field("prices", prices, "price file (configs/prices/*.yaml): what running each artifact costs; needs latency");
   }
 };
 

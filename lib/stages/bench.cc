@@ -10,9 +10,11 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "device/device.h"
+#include "device/peak_rate.h"
 #include "distill/distill_loss.h"
 #include "model/generate.h"
 #include "spec/model_config.h"
+#include "spec/training_cost.h"
 #include "teacher/capture.h"
 
 namespace attar {
@@ -105,7 +107,11 @@ Json bench_train(const BenchTrain& bench) {
     loading.push_back(loaded - begin_processor);
   }
   const double step_s = median_of(times);
-  return {{"tokens_per_s", static_cast<double>(bench.batch * bench.seq) / step_s}, {"step_s", step_s}, {"step_processor_s", median_of(processor)},
+  const int64_t tokens = bench.batch * bench.seq;
+  const double flops = training_flops(student.spec(), tokens, bench.seq, {}) + (teacher ? forward_flops(teacher->spec(), tokens, bench.seq) : 0);
+  const PeakRate peak = peak_rate(at::kCPU, false);
+  return {{"mfu", flops / step_s / peak.flops}, {"mfu_is_a_share_of_flops", peak.flops}, {"mfu_is_a_share_of", peak.from},
+          {"tokens_per_s", static_cast<double>(tokens) / step_s}, {"step_s", step_s}, {"step_processor_s", median_of(processor)},
           {"loader_processor_s", median_of(loading)}, {"peak_rss_bytes", peak_rss_bytes()},
           {"loss", last_loss}, {"parameters", parameter_count(student.spec())}, {"threads", thread_count()}};
 }

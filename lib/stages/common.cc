@@ -15,28 +15,6 @@ const fs::path* StageRun::input(const std::string& key) const {
 
 uint64_t StageRun::seed_of(const std::string& purpose) const { return seed ^ stream_of(id + "/" + purpose); }
 
-PreparedRows prepare_rows(const StageRun& run, const DataConfig& config, const Tokenizer& tokenizer, int64_t context) {
-  const fs::path* given = run.input("data.path");
-  const bool from_task = !given;
-  check(given || run.task, "data.path", "a path, or a task", "neither");
-  DataConfig used = config;
-  if (used.seq > context) {
-    log_warn(str("data.seq ", used.seq, " is longer than the model's context of ", context, "; rows have ", context, " tokens"));
-    used.seq = context;
-  }
-  const TaskConfig* task = from_task ? &*run.task : nullptr;
-  const auto read = [&](const fs::path& path) {
-    DocumentReader documents(path, used, task, &tokenizer);
-    return make_rows(documents, tokenizer, used);
-  };
-  const TokenRows all = read(given ? *given : fs::path(run.task->train));
-  if (from_task && !run.task->valid.empty()) return {all, read(run.task->valid)};
-  // A twentieth is held apart, 512 rows at most: enough to steer by, little enough to lose.
-  const double share = std::min(0.05, 512.0 / static_cast<double>(std::max<int64_t>(all.rows(), 1)));
-  auto [train, held] = split_rows(all, share, run.seed);
-  return {std::move(train), std::move(held)};
-}
-
 fs::path model_path(const fs::path& artifact) {
   if (!fs::is_directory(artifact) || !fs::exists(artifact / "manifest.json") || fs::exists(artifact / "config.json")) return artifact;
   const Manifest manifest = read_manifest(artifact);
@@ -71,10 +49,13 @@ void run_stage(const std::string& kind, StageRun& run, const Json& configuration
   if (kind == "train_tokenizer") return run_train_tokenizer(run, as(TrainTokenizerConfig{}));
   if (kind == "distill") return run_distill(run, as(DistillConfig{}));
   if (kind == "capture") return run_capture(run, as(CaptureConfig{}));
+  if (kind == "synthesize") return run_synthesize(run, as(SynthesizeConfig{}));
   if (kind == "prune") return run_prune(run, as(PruneConfig{}));
+  if (kind == "calibrate") return run_calibrate(run, as(CalibrateConfig{}));
   if (kind == "quantize") return run_quantize(run, as(QuantConfig{}));
   if (kind == "export") return run_export(run, as(ExportConfig{}));
   if (kind == "evaluate") return run_evaluate(run, as(EvaluateConfig{}));
+  if (kind == "route") return run_route(run, as(RouteConfig{}));
   fail("stage kind", "one that attar knows", kind);
 }
 

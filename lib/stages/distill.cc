@@ -3,6 +3,7 @@
 #include "model/init_layers.h"
 #include "spec/model_config.h"
 #include "stages/learn.h"
+#include "stages/masked.h"
 #include "teacher/cache.h"
 
 namespace attar {
@@ -58,8 +59,10 @@ void run_distill(StageRun& run, const DistillConfig& config) {
   if (!run.base_model.empty()) student.base_model = run.base_model;
   Learning learning{&student, {}, {}, config.data, config.loss, config.train, {}, config.lora};
   if (const fs::path* teacher = run.input("teacher")) learning.teacher = *teacher;
+  if (!is_yaml(model)) learning.masks = masks_of(model, student.spec);
   learn(run, learning);
   save_checkpoint(student, run.out);
+  keep_masks(run, learning.masks, student);
   run.facts["parameters"] = parameter_count(student.spec);
 }
 

@@ -8,40 +8,27 @@
 #include "base/signals.h"
 #include "data/row_reader.h"
 #include "data/task.h"
+#include "decide/choice.h"
+#include "decide/cost.h"
+#include "decide/weights.h"
 #include "device/device.h"
 #include "eval/fidelity.h"
 #include "eval/latency.h"
+#include "eval/memorization.h"
 #include "eval/perplexity.h"
 #include "eval/statistics.h"
 #include "eval/task_eval.h"
 #include "formats/text_lines.h"
 #include "report/report.h"
 #include "report/run_log.h"
+#include "stages/drift.h"
 #include "stages/evaluate.h"
+#include "stages/kv_cost.h"
 #include "stages/run.h"
+#include "stages/scores.h"
 
 namespace attar {
 namespace {
-
-/// Bytes of the files that hold weights, and their hash: of the one file of an export, else of all in order.
-void weigh(const fs::path& path, Json& out) {
-  std::vector<fs::path> files;
-  if (!fs::is_directory(path)) {
-    files = {path};
-  } else {
-    for (const auto& entry : fs::directory_iterator(path)) {
-      const std::string name = entry.path().filename().string();
-      if (entry.is_regular_file() && (name.ends_with(".safetensors") || name.ends_with(".gguf") || name.ends_with(".onnx") || name.ends_with(".onnx.data")))
-        if (name != "codes.safetensors" && name != "statistics.safetensors") files.push_back(entry.path());
-    }
-    std::sort(files.begin(), files.end());
-  }
-  uint64_t bytes = 0;
-  Sha256 all;
-  for (const fs::path& file : files) bytes += fs::file_size(file), all.add(sha256_file(file));
-  out["bytes"] = bytes;
-  out["sha256"] = files.size() == 1 ? sha256_file(files[0]) : all.hex();
-}
 
 /// The held-out rows of the task as one text, each prompt followed by its right answer: what perplexity reads when no text is named.
 std::string task_text(const TaskConfig& task, const std::vector<TaskExample>& examples) {
@@ -49,6 +36,18 @@ std::string task_text(const TaskConfig& task, const std::vector<TaskExample>& ex
   std::string text;
   for (const TaskExample& example : examples) text += example.prompt + answers[static_cast<size_t>(example.label)] + "\n";
   return text;
+}
+
+/// Ids of a task's rows as they are trained on.
+std::vector<std::vector<int32_t>> trained_ids(const TaskConfig& task, const fs::path& file, const Tokenizer& tokenizer) {
+  const auto answers = task_answers(task);
+  std::vector<std::vector<int32_t>> out;
+  for (const TaskExample& example : read_task(file, task)) {
+    Document document;
+    document.pieces = {{example.prompt, false}, {answers[static_cast<size_t>(example.label)], true}};
+    out.push_back(render_document(document, tokenizer).ids);
+  }
+  return out;
 }
 
 /// A .txt file as it is; of rows the texts, one after another.
@@ -64,7 +63,19 @@ std::string plain_text(const fs::path& file) {
 
 Evaluation::Evaluation(EvaluationInputs inputs) : inputs_(std::move(inputs)) {
   if (inputs_.task) examples_ = read_task(inputs_.task->test, *inputs_.task, inputs_.task_rows);
+  check(inputs_.stride >= 0, "stride", "0 or more", str(inputs_.stride));
+  check(inputs_.memorization.rows >= 0, "memorization.rows", "0 or more", str(inputs_.memorization.rows));
+  if (inputs_.memorization.rows > 0)
+    check(inputs_.task && !inputs_.task->train.empty(), "memorization", "a task with training rows", "none",
+          "name a task file with train, or set memorization.rows=0");
   if (inputs_.base) base_ = load_model(*inputs_.base, true);
+}
+
+Json Evaluation::memorized(const Decoder& model, const Tokenizer& tokenizer) const {
+  MemorizationOptions options;
+  options.rows = inputs_.memorization.rows, options.prefix = inputs_.memorization.prefix, options.length = inputs_.memorization.length;
+  const TaskConfig& task = *inputs_.task;
+  return memorization(model, trained_ids(task, task.train, tokenizer), trained_ids(task, task.test, tokenizer), options).to_json();
 }
 
 std::unique_ptr<ScoredPositions> Evaluation::positions(const Checkpoint& model, std::string& source) {
@@ -86,7 +97,8 @@ Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
   const fs::path path = model_path(artifact);
   Json out = Json::object();
   out["path"] = path.string();
-  weigh(path, out);
+  const Weights weights = weigh_files(path);
+  out["bytes"] = weights.bytes, out["sha256"] = weights.sha256;
   reset_peak_rss();
   const int64_t before = current_rss_bytes();
   Checkpoint model = load_model(path, true);
@@ -107,6 +119,7 @@ Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
   } else if (scored) {
     out["perplexity"] = perplexity(decoder, *scored).to_json();
   }
+  if (scored && inputs_.kv_cache != "f32") out["kv_cache"] = kv_cache_cost(decoder, inputs_.kv_cache, *scored);
   if (scored) out["text"] = source;
   stop_if_asked();
   if (inputs_.task) {
@@ -114,15 +127,24 @@ Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
     out["tasks"][inputs_.task->name] = result.to_json();
     out["task_details"][inputs_.task->name] = result.details();
     correct_[label] = result.correct();
+    if (!inputs_.scores.empty()) {
+      record_scores(inputs_.scores, label, out["sha256"].get<std::string>(), result, examples_);
+      record_reference(inputs_.scores, *inputs_.task, examples_, *model.tokenizer);
+    }
     if (result.shortened > 0) out["notes"].push_back(str(result.shortened, " prompts were longer than the context and lost their beginning"));
   }
   if (inputs_.latency) {
     LatencyOptions options;
     options.prompt_tokens = 32, options.new_tokens = 16, options.runs = 5, options.warm_up = 1;
-    out["latency"] = measure_latency(decoder, options).to_json();
+    EnergyMeter energy;
+    const LatencyResult latency = measure_latency(decoder, options, &energy);
+    out["latency"] = latency.to_json();
+    out["energy"] = latency.energy_json();
+  } else {
+    out["energy"] = "not measured";
   }
   out["memory"] = {{"peak_rss_bytes", peak_rss_bytes()}, {"rss_before_bytes", before}};
-  out["energy"] = "not measured";
+  if (inputs_.memorization.rows > 0) out["memorization"] = memorized(decoder, *model.tokenizer);
   return out;
 }
 
@@ -144,7 +166,12 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
   if (const fs::path* text = run.input("text")) inputs.text = *text;
   if (const fs::path* base = run.input("base")) inputs.base = *base;
   inputs.ctx = config.ctx, inputs.stride = config.stride, inputs.text_tokens = config.text_tokens, inputs.task_rows = config.task_rows, inputs.latency = config.latency;
+  inputs.memorization = config.memorization;
+  inputs.kv_cache = config.kv_cache;
+  inputs.scores = run.work;
   check(inputs.text || inputs.task, "evaluate", "a text or a task", "neither");
+  std::optional<PriceConfig> prices;
+  if (const fs::path* file = run.input("prices")) prices = read_prices(*file);
   Evaluation evaluation(std::move(inputs));
   Json artifacts = Json::object(), lineage = Json::object();
   const fs::path done = run.work / "artifacts.json";
@@ -165,8 +192,17 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
       stop_if_asked();
     }
   }
-  bool passed = true;
-  Json gates = run.recipe ? judge_gates(*run.recipe, artifacts, passed) : Json::array();
+  if (prices)
+    for (auto& [id, artifact] : artifacts.items())
+      if (Json cost = artifact_cost(artifact, *prices); !cost.is_null()) artifact["cost"] = std::move(cost);
+  KeptScores kept(run.work);
+  const Json gates = run.recipe ? judge_gates(recipe_gates(*run.recipe), artifacts, std::ref(kept)) : Json::array();
+  const bool passed = gates_passed(gates);
+  std::map<std::string, SweepCandidate> candidates;
+  if (run.recipe)
+    for (const auto& [id, swept] : run.recipe->swept) candidates[id] = {swept.stage, swept.values};
+  for (const char* kept_folder : {"scores", "drift"})
+    if (fs::exists(run.work / kept_folder)) fs::copy(run.work / kept_folder, run.out / kept_folder, fs::copy_options::recursive);
   const MachineFacts machine = machine_facts();
   Json report = {{"verdict", gates.empty() ? "no gates" : passed ? "pass" : "fail"}, {"name", run.recipe ? run.recipe->name : run.id},
                  {"base", config.base}, {"artifacts", artifacts}, {"gates", gates},
@@ -176,7 +212,7 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
   std::map<std::string, std::vector<Json>> logs;
   if (run.recipe) {
     for (const Stage& stage : run.recipe->stages) {
-      if (stage.kind == "evaluate") continue;
+      if (stage.kind == "evaluate" || stage.kind == "route") continue;
       const Manifest manifest = read_manifest(run.run_folder / stage.id);
       Json facts = manifest.facts;
       facts.erase("cache");
@@ -186,6 +222,10 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
     }
   }
   report["lineage"] = std::move(lineage);
+  report["decision"] = decide(artifacts, gates, candidates);
+  if (run.recipe && run.recipe->task)
+    for (const auto& [what, path] : {std::pair{"train", &run.recipe->task->train}, {"test", &run.recipe->task->test}, {"valid", &run.recipe->task->valid}})
+      if (!path->empty() && fs::is_regular_file(*path)) report["data"][what] = {{"path", *path}, {"sha256", sha256_file(*path)}};
   write_report(report, logs, run.out);
   run.facts["verdict"] = report["verdict"];
 }

@@ -13,6 +13,10 @@ struct EvaluationInputs {
   std::optional<fs::path> text, base;
   int64_t ctx = 512, stride = 0, text_tokens = 0, task_rows = 0;
   bool latency = true;
+  std::string kv_cache = "f32";     ///< f16, q8_0, q4_0: what such a cache costs is measured too
+  MemorizationConfig memorization;  ///< rows 0: not measured; needs a task with training rows
+  fs::path scores;                  ///< folder that takes the scores of each example (stages/scores.h) and what the inputs look like
+                                    ///< (stages/drift.h); empty: none are kept
 };
 
 /// Measures one artifact after another against the same text, task and base; what stands in report.json under `artifacts`.
@@ -25,6 +29,7 @@ class Evaluation {
   Json compare(const std::string& label, const std::string& base) const;
 
  private:
+  Json memorized(const Decoder& model, const Tokenizer& tokenizer) const;
   std::unique_ptr<ScoredPositions> positions(const Checkpoint& model, std::string& source);
   EvaluationInputs inputs_;
   std::optional<Checkpoint> base_;

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "stages/masked.h"
 #include "stages/stage.h"
 
 namespace attar {
@@ -14,7 +15,7 @@ void run_export(StageRun& run, const ExportConfig& config) {
   if (!run.license.empty()) model.license = run.license;
   if (!run.base_model.empty()) model.base_model = run.base_model;
   ExportConfig used = config;
-  if (const fs::path* imatrix = run.input("imatrix")) used.imatrix = imatrix->string();
+  if (const fs::path* imatrix = run.input("imatrix")) used.imatrix = imatrix_path(*imatrix).string();
   ExportReport report;
   std::string path;
   if (config.format == "gguf") {
@@ -29,6 +30,9 @@ void run_export(StageRun& run, const ExportConfig& config) {
   } else {
     fail("format", "gguf, onnx or hf", config.format);
   }
+  const std::shared_ptr<const Masks> masks = masks_of(source, model.spec);
+  if (masks) report.notes.push_back(mask_note(*masks, model.spec));
+  if (masks && config.format == "hf") keep_masks(run, masks, model);
   for (const std::string& note : report.notes) log_warn(run.label + ": " + note);
   run.facts["path"] = path;
   run.facts["format"] = config.format;

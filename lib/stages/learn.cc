@@ -5,8 +5,12 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "device/device.h"
 #include "distill/distill_loss.h"
+#include "formats/event_file.h"
+#include "spec/training_cost.h"
 #include "stages/hidden_terms.h"
+#include "stages/row_order.h"
 #include "teacher/capture.h"
 #include "train/lr_scale.h"
 
@@ -45,6 +49,14 @@ class Teacher {
   /// Whether it can speak of rows that no cache holds.
   bool live() const { return decoder_ != nullptr; }
   int64_t vocab() const { return vocab_; }
+  /// Operations that a live teacher needs for so many tokens in rows of `seq`.
+  double flops(int64_t tokens, int64_t seq) const { return decoder_ ? forward_flops(decoder_->spec(), tokens, seq) : 0; }
+  /// Its loss on each of the rows [first, end).
+  std::vector<double> row_losses(const TokenRows& rows, int64_t first, int64_t end, int64_t vocab) const {
+    if (decoder_) return live_row_losses(*decoder_, rows, first, end, vocab);
+    const std::vector<double> all = cache_->row_losses();
+    return {all.begin() + first, all.begin() + end};
+  }
   /// Targets of a batch, and the outputs (N, Dt) of the layers that `states` has as keys.
   LogitTargets targets(const Batch& batch, std::map<int64_t, at::Tensor>* states = nullptr) const {
     if (decoder_) return live_targets(*decoder_, batch, states);
@@ -100,8 +112,8 @@ DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTa
                       weights, student.spec().logit_softcap, vocab);
 }
 
-/// What the optimizer changes: the adapters if there are any, else every weight; and the projections.
-std::vector<TrainParameter> train_parameters(Decoder& student, const LoraAdapters* adapters, const HiddenTerms& hidden, const TrainConfig& config) {
+/// What the optimizer changes: the adapters if there are any, else every weight; the projections; the scales of a grid that learns them.
+std::vector<TrainParameter> train_parameters(Decoder& student, const LoraAdapters* adapters, const HiddenTerms& hidden, const Learning& learning) {
   std::vector<TrainParameter> out;
   if (adapters) {
     for (const auto& [name, pair] : adapters->pairs()) {
@@ -112,7 +124,9 @@ std::vector<TrainParameter> train_parameters(Decoder& student, const LoraAdapter
     for (auto& [name, tensor] : student.weights()) out.push_back({name, tensor, tensor.dim() == 2 && name != "model.embed_tokens.weight"});
   }
   for (const TrainParameter& parameter : hidden.parameters()) out.push_back(parameter);
-  for (TrainParameter& parameter : out) parameter.lr_scale = lr_scale_of(parameter.name, config.lr_scale);
+  for (TrainParameter& parameter : out) parameter.lr_scale = lr_scale_of(parameter.name, learning.train.lr_scale);
+  if (learning.grid)
+    for (const auto& [name, scales] : learning.grid->parameters()) out.push_back({name, scales, false, learning.scale_lr});
   return out;
 }
 
@@ -164,26 +178,42 @@ void learn(StageRun& run, Learning& learning) {
   if (learning.lora.rank > 0) {
     adapters = std::make_shared<LoraAdapters>(model.spec, learning.lora, run.seed_of("adapters"), run.device);
     adapters->require_grad(true);
-    student.set_adapters(adapters);
+    if (learning.grid) learning.grid->set_adapters(adapters);  // added before the rounding
+    else student.set_adapters(adapters);
   }
+  check(!learning.masks || !adapters, "lora", "a model without masks", "masks (" + (learning.masks ? learning.masks->method : "") + ")",
+        "merged adapters would fill the zeros: leave lora out, or prune again afterwards");
+  if (learning.masks) apply_masks(*learning.masks, student.weights());
   student.require_grad(!adapters);
   student.recompute_layers = learning.train.recompute_layers;
+  const FreedMemoryGivenBack given_back(learning.train.recompute_layers && run.device == at::kCPU);
   HiddenTerms hidden(learning.loss.hidden, static_cast<int64_t>(model.spec.layers.size()));
   if (hidden.there()) hidden.prepare(model.spec.hidden, teacher.hidden_width(hidden.teacher_slots(), rows.train), run.seed_of("projections"), run.device);
-  student.set_weight_hook(learning.hook);
+  student.set_weight_hook(learning.grid ? learning.grid->hook() : learning.weight_hook);
+  student.set_input_hook(learning.input_hook);
   student.autocast_bf16 = learning.train.precision == "bf16" || (learning.train.precision == "auto" && run.device.is_cuda());
+
+  const auto group = process_group_from_environment();
+  RowLosses losses;
+  if (teacher.there()) losses = [&](int64_t first, int64_t end) { return teacher.row_losses(rows.train, first, end, vocab); };
+  const RowOrder order = row_order(run, rows.train, learning.data, learning.train, *group, losses);
 
   TrainerOptions options;
   options.config = learning.train;
   options.label = run.label;
   options.folder = run.work;
-  options.fingerprint = sha256(run.key + rows.train.fingerprint + to_line(write_fields(learning.train)) + checkpoint_fingerprint(model));
-  options.evaluate = [&] { return held_out(student, teacher, rows.held, weights, vocab, learning.train.batch, run.device); };
+  options.device = run.device;
+  options.bf16 = student.autocast_bf16;
+  options.fingerprint = sha256(run.key + rows.train.fingerprint + to_line(write_fields(learning.train)) + checkpoint_fingerprint(model) + order.fingerprint);
+  if (learning.masks) options.after_step = [&](int64_t) { apply_masks(*learning.masks, student.weights()); };
+  if (learning.grid) options.before_step = [&](int64_t step) { learning.grid->begin_step(step, student.weights()); };
+  options.evaluate = [&] {
+    if (learning.grid) learning.grid->judge();
+    return held_out(student, teacher, rows.held, weights, vocab, learning.train.batch, run.device);
+  };
 
-  const auto group = process_group_from_environment();
-  RowSource source(rows.train, learning.train.batch, run.seed_of("order"), true, group->rank(), group->size());
   const TrainResult result = train(
-      train_parameters(student, adapters.get(), hidden, learning.train),
+      train_parameters(student, adapters.get(), hidden, learning),
       [&](const Batch& given) {
         Batch batch = given;
         std::map<int64_t, at::Tensor> taught = hidden.teacher_slots(), learned = hidden.student_slots();
@@ -200,6 +230,10 @@ void learn(StageRun& run, Learning& learning) {
         // The log's terms are means over positions, the step's sum is divided by the positions' weights.
         const double share = total / std::max(count, 1.0);
         StepLoss out{loss.sum, total, {{"ce", loss.ce * share}}};
+        // Padding is no work: a row counts as long as it is.
+        const auto read = given.at("segments").ge(0).sum().item<int64_t>(), mean = read / std::max<int64_t>(given.at("segments").size(0), 1);
+        out.positions = static_cast<double>(read);
+        out.flops = training_flops(model.spec, read, mean, learning.lora) + teacher.flops(read, mean);
         if (with_teacher) out.sums.push_back({"teacher", loss.kl * share});
         if (hidden.there()) {
           const at::Tensor term = hidden.loss(learned, taught, batch.at("labels").reshape({-1})) * share;
@@ -208,7 +242,7 @@ void learn(StageRun& run, Learning& learning) {
         }
         return out;
       },
-      source, *group, options);
+      *order.source, *group, options);
 
   student.require_grad(false);
   if (adapters) {
@@ -217,7 +251,9 @@ void learn(StageRun& run, Learning& learning) {
     int64_t count = 0;
     for (const auto& [name, pair] : adapters->pairs()) count += pair.a.numel() + pair.b.numel();
     run.facts["adapter_parameters"] = count;
-    if (model.spec.fused_projections)
+    if (learning.grid)
+      log_info(run.label + ": the adapters are merged and then rounded; adapter/ is not written");
+    else if (model.spec.fused_projections)
       log_warn("lora: this family's files join projections that the adapters have apart; adapter/ is not written, the merged model is");
     else
       adapters->save(run.out / "adapter", model.base_model);
@@ -227,10 +263,15 @@ void learn(StageRun& run, Learning& learning) {
   run.facts["steps"] = result.steps;
   run.facts["training_loss"] = result.loss;
   for (const auto& [name, value] : result.held_out) run.facts["held_out_" + name] = value;
+  run.facts["throughput"] = {{"tokens_per_s", result.tokens_per_s}, {"peak_bytes", result.peak_bytes}, {"training_seconds", result.seconds}};
+  if (result.mfu > 0)
+    run.facts["throughput"].update({{"mfu", result.mfu}, {"mfu_is_a_share_of_flops", result.peak_flops}, {"mfu_is_a_share_of", result.peak_flops_from}});
   run.facts["learned_tokens"] = rows.train.learned_tokens();
   run.facts["rows"] = rows.train.rows();
   run.facts["data_sha256"] = rows.train.data_hash;
-  fs::copy_file(run.work / "log.jsonl", run.out / "log.jsonl", fs::copy_options::overwrite_existing);
+  // A further rank has no log.
+  for (const char* name : {"log.jsonl", kEventFileName})
+    if (fs::exists(run.work / name)) fs::copy_file(run.work / name, run.out / name, fs::copy_options::overwrite_existing);
 }
 
 }  // namespace attar

@@ -29,9 +29,6 @@ struct LoneStage {
 };
 void run_lone_stage(const LoneStage& lone);
 
-/// Every gate with the number it met: [{path, limit, value, passed}]; `passed` becomes false if one does not hold or has no number.
-Json judge_gates(const Recipe& recipe, const Json& artifacts, bool& passed);
-
 /// Versions for manifests and reports: attar, LibTorch, compiler.
 Json code_versions();
 

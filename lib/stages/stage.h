@@ -36,13 +36,26 @@ struct StageRun {
 void run_train_tokenizer(StageRun& run, const TrainTokenizerConfig& config);
 void run_distill(StageRun& run, const DistillConfig& config);
 void run_capture(StageRun& run, const CaptureConfig& config);
+void run_synthesize(StageRun& run, const SynthesizeConfig& config);
 void run_prune(StageRun& run, const PruneConfig& config);
+void run_calibrate(StageRun& run, const CalibrateConfig& config);
 void run_quantize(StageRun& run, const QuantConfig& config);
 void run_export(StageRun& run, const ExportConfig& config);
 void run_evaluate(StageRun& run, const EvaluateConfig& config);
+void run_route(StageRun& run, const RouteConfig& config);
 
 /// Runs the stage of this kind with its effective configuration (plan/recipe.h).
 void run_stage(const std::string& kind, StageRun& run, const Json& configuration);
+
+/// One data set of a stage: a file or folder, or the task's training rows.
+struct DataSet {
+  std::string name;
+  fs::path path;
+  const TaskConfig* task = nullptr;   ///< whose rows they are; null: a path that was given
+  DataConfig config;                  ///< the data's, with the part's own keys on top
+};
+/// The parts of data.mix, or the one that data.path or the task names. Error if there is neither.
+std::vector<DataSet> data_sets(const StageRun& run, const DataConfig& config);
 
 /// Rows of a stage's data: what is learned from and what is held apart for evaluation during training. Depends on configuration, tokenizer, task and
 /// data alone, not on the stage, so that a cache and its student see the same rows.
@@ -51,6 +64,8 @@ struct PreparedRows {
 };
 PreparedRows prepare_rows(const StageRun& run, const DataConfig& config, const Tokenizer& tokenizer, int64_t context);
 
+/// The importance matrix of a calibrate stage's folder, or the file itself.
+fs::path imatrix_path(const fs::path& given);
 /// Where the model of an artifact lies: an export's file, else the folder itself.
 fs::path model_path(const fs::path& artifact);
 /// Loads a model for computing; Error when the tokenizer is missing and `tokenizer` asks for it.

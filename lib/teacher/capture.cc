@@ -135,7 +135,8 @@ std::vector<double> live_row_losses(const Decoder& teacher, const TokenRows& row
   progress.finish();
   for (size_t row = 0; row < sums.size(); ++row) {
     if (counts[row] > 0) sums[row] /= counts[row];
-    check(std::isfinite(sums[row]), str("the teacher's loss on row ", first + static_cast<int64_t>(row)), "a number", str(sums[row]), "the teacher gives no finite logits there");
+    check(std::isfinite(sums[row]), str("the teacher's loss on row ", first + static_cast<int64_t>(row)), "a number", str(sums[row]),
+          "the teacher gives no finite logits there");
   }
   return sums;
 }

@@ -10,11 +10,11 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/signals.h"
-#include "device/device.h"
-#include "report/run_log.h"
 #include "train/adamw.h"
 #include "train/ema.h"
 #include "train/snapshot.h"
+#include "train/throughput.h"
+#include "train/train_log.h"
 
 namespace attar {
 
@@ -42,6 +42,13 @@ void check_config(const TrainConfig& c) {
   check(c.snapshot_every > 0, "train.snapshot_every", "1 or more", std::to_string(c.snapshot_every));
 }
 
+/// Every number summed over the ranks.
+void sum_over_ranks(ProcessGroup& group, std::vector<double>& numbers) {
+  at::Tensor sums = at::tensor(numbers, at::kDouble);
+  group.all_reduce_sum(sums);
+  std::copy_n(sums.const_data_ptr<double>(), numbers.size(), numbers.begin());
+}
+
 }  // namespace
 
 TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& loss, Source& source, ProcessGroup& group, const TrainerOptions& options) {
@@ -65,8 +72,8 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
     log_info(str(options.label, ": goes on at step ", first, " of ", config.steps));
   }
   snapshot = {};
-  std::optional<RunLog> log;
-  if (group.rank() == 0) log.emplace(options.folder / "log.jsonl", first + 1);
+  std::optional<TrainLog> log;
+  if (group.rank() == 0) log.emplace(options.folder, first + 1);
   const int64_t eval_every = config.eval_every > 0 ? config.eval_every : std::max<int64_t>(1, config.steps / 10);
   const auto started = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(); };
@@ -83,11 +90,14 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
 
   Progress progress(options.label, config.steps, "steps");
   progress.start_at(first);
+  Throughput throughput(options.device, options.bf16, group.size());
   double tail_loss = 0, tail_tokens = 0;
   Batch batch;
   for (int64_t step = first; step < config.steps; ++step) {
+    throughput.begin();
+    if (options.before_step) options.before_step(step);
     optimizer.zero();
-    double tokens = 0, sum = 0;
+    double tokens = 0, sum = 0, positions = 0, flops = 0;
     std::vector<std::pair<std::string, double>> sums;
     for (int64_t part = 0; part < config.accumulate; ++part) {
       source.next(batch);
@@ -99,19 +109,20 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
       step_loss.sum.backward();
       tokens += step_loss.tokens;
       sum += value;
+      positions += step_loss.positions > 0 ? step_loss.positions : step_loss.tokens;
+      flops += step_loss.flops;
       for (size_t i = 0; i < step_loss.sums.size(); ++i) {
         if (sums.size() <= i) sums.push_back({step_loss.sums[i].first, 0});
         sums[i].second += step_loss.sums[i].second;
       }
     }
-    at::Tensor totals = at::tensor({tokens, sum}, at::kDouble);
-    for (const auto& [name, value] : sums) totals = at::cat({totals, at::scalar_tensor(value, at::kDouble).view({1})});
     // All ranks stop at one step: whose signal it was does not matter.
-    totals = at::cat({totals, at::scalar_tensor(stop_signal() != 0 ? 1.0 : 0.0, at::kDouble).view({1})});
-    group.all_reduce_sum(totals);
-    const bool stopping = totals[-1].item<double>() > 0;
-    tokens = totals[0].item<double>(), sum = totals[1].item<double>();
-    for (size_t i = 0; i < sums.size(); ++i) sums[i].second = totals[static_cast<int64_t>(i) + 2].item<double>();
+    std::vector<double> shared = {tokens, sum, positions, flops, stop_signal() != 0 ? 1.0 : 0.0};
+    for (const auto& [name, value] : sums) shared.push_back(value);
+    sum_over_ranks(group, shared);
+    tokens = shared[0], sum = shared[1], positions = shared[2], flops = shared[3];
+    const bool stopping = shared[4] > 0;
+    for (size_t i = 0; i < sums.size(); ++i) sums[i].second = shared[i + 5];
     tokens = std::max(tokens, 1.0);
     const double lr = config.lr * schedule_factor(config, step);
     const double norm = optimizer.step(lr, tokens);
@@ -119,11 +130,13 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
           "the snapshot before it is kept; try a lower learning rate (train.lr)");
     if (options.after_step) options.after_step(step + 1);
     ema.update(step + 1);
+    throughput.end(positions, flops);
     result.tokens += tokens;
     if (step >= config.steps - std::max<int64_t>(1, config.steps / 10)) tail_loss += sum, tail_tokens += tokens;
 
     Json line = {{"step", step + 1}, {"loss", sum / tokens}, {"lr", lr}, {"norm", norm}, {"tokens", tokens}, {"seconds", elapsed()}};
     for (const auto& [name, value] : sums) line[name] = value / tokens;
+    throughput.add_to(line);
     const bool last = step + 1 == config.steps;
     if (options.evaluate && ((step + 1) % eval_every == 0 || last)) {
       ema.swap();
@@ -139,7 +152,7 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
       }
     }
     if (log) log->write(line);
-    progress.update(step + 1, str("loss ", sum / tokens));
+    progress.update(step + 1, str("loss ", sum / tokens, ", ", throughput.words()));
     if (!last && ((step + 1) % config.snapshot_every == 0 || stopping)) save(file, step + 1);
     if (stopping && !last) throw Stopped{stop_signal() != 0 ? stop_signal() : SIGTERM};
   }
@@ -151,7 +164,8 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
   ema.swap();
   result.loss = tail_tokens > 0 ? tail_loss / tail_tokens : 0;
   result.seconds = elapsed();
-  progress.finish(str("loss ", result.loss));
+  throughput.add_to(result);
+  progress.finish(str("loss ", result.loss, ", ", throughput.words()));
   return result;
 }
 

@@ -25,16 +25,22 @@ struct StepLoss {
   at::Tensor sum;
   double tokens = 0;
   std::vector<std::pair<std::string, double>> sums;
+  double positions = 0;  ///< tokens read, learned or not: what tokens/s counts; 0: as `tokens`
+  double flops = 0;      ///< floating-point operations the models need for them, forward and backward; 0: not known, and no utilisation is logged
 };
 using LossFunction = std::function<StepLoss(const Batch&)>;
 
 struct TrainerOptions {
   TrainConfig config;
   std::string label = "training";
-  fs::path folder;          ///< snapshot.safetensors and log.jsonl live here; kept for resumption
+  fs::path folder;          ///< snapshot.safetensors, log.jsonl and TensorBoard's events live here; kept for resumption
+  at::Device device = at::kCPU;  ///< whose memory and peak rate are logged
+  bool bf16 = false;             ///< matrix products are bf16's: the rate that utilisation is a share of
   std::string fingerprint;  ///< of everything that decides the result; a snapshot of another run is not used
   /// Named numbers on held-out data ("loss" is used to choose the best); may be empty.
   std::function<std::vector<std::pair<std::string, double>>()> evaluate;
+  /// Before every step, with its number from 0, also after a resumption (what a snapshot held is in place).
+  std::function<void(int64_t step)> before_step;
   /// After every optimizer step (masks are applied again here).
   std::function<void(int64_t step)> after_step;
 };
@@ -45,6 +51,10 @@ struct TrainResult {
   double loss = 0;                  ///< mean per token over the last tenth of the steps
   std::vector<std::pair<std::string, double>> held_out;  ///< the last evaluation
   int64_t best_step = 0;
+  double tokens_per_s = 0, mfu = 0;  ///< over this process's steps, evaluation left out, all ranks together; mfu 0: not known
+  double peak_flops = 0;             ///< what mfu is a share of, all ranks together
+  std::string peak_flops_from;
+  int64_t peak_bytes = 0;            ///< largest memory of rank 0
 };
 
 /// Learning rate of step `step` (0-based) as a share of the highest.

@@ -96,6 +96,43 @@ TEST(TaskEval, PredictsTheLikeliestAndShortensLongPrompts) {
   EXPECT_THROW(answer_likelihoods(model, {std::vector<int32_t>(70, 9)}, {{5, 2}}), Error);
 }
 
+TEST(TaskEval, ContentFreePromptsTakeOffWhatLabelsHaveAnyway) {
+  const Decoder model = tiny_decoder();
+  const ByteTokenizer tokenizer;
+  TaskConfig task = letters_task();
+  const std::vector<TaskExample> examples = {{"where is it\n", 0, 1}, {"N/A\n", 1, 2}, {"my bill\n", 5, 3}};
+  const TaskResult raw = evaluate_task(model, tokenizer, task, examples);
+  EXPECT_TRUE(raw.priors.empty());
+  EXPECT_FALSE(raw.details().contains("priors"));
+  task.content_free = {"N/A"};
+  const TaskResult once = evaluate_task(model, tokenizer, task, examples);
+  // The prompt that says nothing is the second example: all labels are equal there, and it alone decides what is taken off.
+  for (size_t a = 0; a < task.labels.size(); ++a) {
+    EXPECT_NEAR(once.likelihoods[1][a], once.likelihoods[1][0], 1e-5);  // float32 in another batch
+    const double taken = raw.likelihoods[0][a] - once.likelihoods[0][a];
+    EXPECT_NEAR(taken - (raw.likelihoods[0][0] - once.likelihoods[0][0]), raw.likelihoods[1][a] - raw.likelihoods[1][0], 1e-4);
+  }
+  EXPECT_NEAR(once.confidence[1], 1.0 / 6, 1e-6);
+  EXPECT_EQ(once.details()["priors"].size(), 6u);
+  // Two such prompts: the log of the mean of the labels' shares, from plain forward passes.
+  task.content_free = {"N/A", ""};
+  const TaskResult twice = evaluate_task(model, tokenizer, task, examples);
+  std::vector<double> mean(task.labels.size(), 0);
+  for (const char* text : {"N/A\n", "\n"}) {
+    std::vector<double> likelihoods;
+    for (const std::string& label : task.labels) likelihoods.push_back(plain_likelihood(model, prompt_ids(text, tokenizer), answer_ids(label, tokenizer)));
+    double sum = 0;
+    for (const double l : likelihoods) sum += std::exp(l);
+    for (size_t a = 0; a < mean.size(); ++a) mean[a] += 0.5 * std::exp(likelihoods[a]) / sum;
+  }
+  double spread = 0;
+  for (size_t a = 0; a < mean.size(); ++a) {
+    EXPECT_NEAR(twice.priors[a], std::log(mean[a]), 1e-3);
+    spread = std::max(spread, std::abs(twice.priors[a] - once.priors[a]));
+  }
+  EXPECT_GT(spread, 0.01);
+}
+
 TEST(TaskEval, IdsAreThoseOfTraining) {
   const ByteTokenizer tokenizer;
   Document document;

@@ -1,5 +1,5 @@
 // An importance matrix, both of llama.cpp's forms.
-#include "export/imatrix.h"
+#include "formats/imatrix.h"
 #include "fuzz.h"
 
 using namespace attar;

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
-TOOLS = ["run", "plan", "init", "doctor", "tokenizer train", "tokenizer inspect", "tokenize", "capture", "distill", "prune", "quantize", "export", "eval", "logits",
-         "generate", "bench generate", "bench train", "report", "inspect", "verify", "clean", "completion"]
+TOOLS = ["run", "plan", "init", "doctor", "tokenizer train", "tokenizer inspect", "tokenize", "data dedup", "data split",
+         "data decontaminate", "capture", "distill", "synthesize", "prune", "calibrate", "quantize", "export", "eval", "drift", "logits",
+         "generate", "bench generate", "bench train", "bench latency", "report", "inspect", "verify", "clean", "completion", "route", "registry add", "registry list", "registry compare",
+         "registry promote", "registry rollback", "registry lineage", "registry recheck"]
 
 
 def test_no_argument_helps(attar):

@@ -53,9 +53,19 @@ TEST_F(RecipeTest, ReportsAllFaultsTogether) {
   const std::string text = faults(
       "name: r\ntaks: x\nstages:\n  a: {kind: distill, model: nowhere.yaml, trian: {steps: 1}}\n  b: {kind: distil, model: a}\n"
       "  c: {kind: prune, model: a, ffn: much}\ngates:\n  zzz.kld: {at_most: 1}\n  a.kld: {}\n");
-  for (const char* part : {"taks", "did you mean 'task'", "nowhere.yaml", "trian", "'train'", "distil", "'distill'", "ffn", "much", "zzz", "at_least or at_most"})
+  for (const char* part : {"taks", "did you mean 'task'", "nowhere.yaml", "trian", "'train'", "distil", "'distill'", "ffn", "much", "zzz", "at_least, at_most or within"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   EXPECT_NE(text.find("r.yaml:4"), std::string::npos) << text;
+}
+
+TEST_F(RecipeTest, WhatIsWrittenOnceIsWrongOnce) {
+  const std::string text = faults(
+      "data: {path: away/rows.jsonl}\nstages:\n  t: {kind: train_tokenizer, data: text.jsonl}\n  a: {kind: distill, model: model.yaml, tokens: t}\n"
+      "  b: {kind: capture, teacher: a}\n  c: {kind: distill, model: model.yaml, tokens: t}\n");
+  EXPECT_EQ(text.find("away/rows.jsonl"), text.rfind("away/rows.jsonl")) << text;
+  EXPECT_NE(text.find("data.path"), std::string::npos) << text;
+  EXPECT_EQ(text.find("stages."), std::string::npos) << text;
+  EXPECT_EQ(text.find("known:"), std::string::npos) << "stages are no answer to a missing file\n" << text;
 }
 
 TEST_F(RecipeTest, RefusesACircleAndAWrongKind) {
@@ -80,6 +90,38 @@ TEST_F(RecipeTest, SharedDataHoldsForEveryStageAndIsOverridden) {
   EXPECT_EQ(recipe.find("a")->effective["data"]["seq"], 32);
   EXPECT_EQ(recipe.find("b")->effective["data"]["seq"], 16);
   EXPECT_EQ(recipe.find("b")->effective["data"]["learn"], "all");
+}
+
+TEST_F(RecipeTest, MixturesNamePathsTasksAndStages) {
+  put("more.jsonl", "{\"text\": \"more\"}\n");
+  const std::string text =
+      "name: r\nstages:\n"
+      "  student: {kind: distill, model: model.yaml, tokens: tok, teacher: big, data: {mix: [{path: written, weight: 2}, {path: more.jsonl, weight: 1}]}}\n"
+      "  written: {kind: synthesize, teacher: big, data: {path: text.jsonl}}\n"
+      "  big: {kind: distill, model: model.yaml, tokens: tok, data: {path: more.jsonl}}\n"
+      "  tok: {kind: train_tokenizer, vocab_size: 300, data: text.jsonl}\n";
+  const Recipe recipe = load(text);
+  EXPECT_EQ(recipe.stages.back().id, "student") << "it waits for the stage that writes";
+  const Stage& student = *recipe.find("student");
+  const auto has = [&student](const std::string& key, const std::string& stage) {
+    return std::any_of(student.references.begin(), student.references.end(), [&](const Reference& r) { return r.key == key && r.stage == stage; });
+  };
+  EXPECT_TRUE(has("data.mix[0].path", "written"));
+  EXPECT_TRUE(has("data.mix[1].path", ""));
+  EXPECT_GT(estimate(recipe, *folder_ / "run").back().seconds, 0);
+  EXPECT_NE(load(text, {"stages.written.temperature=0.5"}).find("student")->key, student.key);
+  EXPECT_NE(load(text, {"stages.student.data.mix.1.weight=3"}).find("student")->key, student.key);
+  // A capture reads every row once: in which order they are learned makes no other cache.
+  const std::string cached = text + "  cache: {kind: capture, teacher: big, data: {mix: [{path: written, weight: 2}, {path: more.jsonl, weight: 1}]}}\n";
+  const std::string key = load(cached).find("cache")->key;
+  EXPECT_EQ(load(cached, {"stages.cache.data.mix.1.weight=3", "stages.cache.data.filter.drop_highest=0.1"}).find("cache")->key, key);
+  EXPECT_NE(load(cached, {"stages.cache.data.mix.1.kind=text"}).find("cache")->key, key);
+
+  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {path: text.jsonl, mix: [{path: more.jsonl}]}}\n").find("path or mix"), std::string::npos);
+  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: more.jsonl}, {weight: 1}]}}\n").find("1 without"), std::string::npos);
+  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: mroe.jsonl}]}}\n").find("mix[0].path"), std::string::npos);
+  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: more.jsonl, wieght: 1}]}}\n").find("'weight'"), std::string::npos);
+  EXPECT_EQ(faults("task: task.yaml\nstages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: more.jsonl}, {limit: 5}]}}\n"), "");
 }
 
 TEST_F(RecipeTest, ManifestsFindWhatChanged) {
@@ -111,6 +153,37 @@ TEST_F(RecipeTest, EstimatesCountParametersExactly) {
     "max_position_embeddings": 512, "hidden_act": "silu"})"), "test");
   EXPECT_EQ(estimates[1].parameters, parameter_count(spec));
   EXPECT_GT(estimates[2].flops, estimates[2].tokens * 6.0 * 1e5);
+}
+
+TEST_F(RecipeTest, EstimatesKnowAdaptersAndRecomputation) {
+  const auto student = [&](const std::vector<std::string>& overrides) { return estimate(load(kGood, overrides), *folder_ / "run").at(2); };
+  const StageEstimate plain = student({}), adapters = student({"stages.student.lora.rank=4"}),
+                      again = student({"stages.student.train.checkpoint_activations=true"}), average = student({"stages.student.train.ema=0.99"});
+  EXPECT_EQ(plain.trainable, plain.parameters);
+  // Four layers of D 64, four heads of 16, two kv heads, F 704; all seven linears.
+  EXPECT_EQ(adapters.trainable, 4 * 4 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 704)));
+  EXPECT_EQ(adapters.parameters, plain.parameters);
+  // Gradients, moments: three numbers less for what is frozen, four and the adapter itself more for what is trained.
+  EXPECT_EQ(plain.peak_bytes - adapters.peak_bytes, 4 * (3 * plain.parameters - 4 * adapters.trainable));
+  EXPECT_EQ(average.peak_bytes - plain.peak_bytes, 4 * plain.parameters);
+  EXPECT_LT(again.peak_bytes, plain.peak_bytes);
+  const ModelSpec spec = spec_from_config(Json::parse(R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 704, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300, "tie_word_embeddings": true, "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 512, "hidden_act": "silu"})"), "test");
+  const auto length = static_cast<int64_t>(plain.tokens / (5 * 32));
+  const double head = 2.0 * 300 * 64 * static_cast<double>(plain.tokens);
+  // Frozen weights get no gradients; the adapters' three products count.
+  const double weights = forward_flops(spec, plain.tokens, 0), adapted = 6.0 * static_cast<double>(adapters.trainable * plain.tokens);
+  EXPECT_NEAR(plain.flops - adapters.flops, weights - adapted, 1e-6 * plain.flops);
+  EXPECT_NEAR(again.flops - plain.flops, forward_flops(spec, plain.tokens, length) - head, 1e-6 * plain.flops);
+}
+
+TEST_F(RecipeTest, APrunedVocabularyIsAtMost) {
+  const std::string pruned = std::string(kGood) + "  small: {kind: prune, model: student, data: {path: text.jsonl}, vocabulary: 2}\n" +
+                             "  file: {kind: export, model: small, format: gguf}\n";
+  const auto estimates = estimate(load(pruned), *folder_ / "run");
+  for (const StageEstimate& e : estimates) EXPECT_EQ(e.at_most, e.id == "small" || e.id == "file") << e.id;
+  EXPECT_NE(to_line(to_json(estimates)).find("\"at_most\":true"), std::string::npos);
 }
 
 TEST_F(RecipeTest, SchemaNamesEveryKind) {

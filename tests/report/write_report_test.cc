@@ -60,6 +60,19 @@ TEST(WriteReport, EveryNumberOfThePageStandsInTheJson) {
     EXPECT_NE(html.find(std::string("data-value=\"") + number + "\""), std::string::npos) << number;
 }
 
+TEST(WriteReport, TellsWhatTheModelKnowsByHeart) {
+  const std::string html = html_of(sample_report()), card = markdown_of(sample_report());
+  EXPECT_EQ(count_of(html, "<section id=\"privacy\">"), 1u);
+  EXPECT_NE(html.find("data-value=\"0.125\""), std::string::npos);
+  EXPECT_NE(html.find("data-value=\"0.0432\""), std::string::npos);
+  EXPECT_NE(html.find("whose next 24 tokens"), std::string::npos);
+  EXPECT_NE(card.find("| teacher | training rows 12.5% \\[8.6%, 17.8%\\] of 200, held-out rows 1.5%"), std::string::npos) << card;
+  Json silent = sample_report();
+  silent["artifacts"]["teacher"].erase("memorization");
+  EXPECT_EQ(count_of(html_of(silent), "<section id=\"privacy\">"), 0u);
+  EXPECT_EQ(markdown_of(silent).find("by heart"), std::string::npos);
+}
+
 TEST(WriteReport, TheJsonInThePageIsReportJson) {
   const TestFolder folder;
   Json report = sample_report();

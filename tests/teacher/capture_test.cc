@@ -40,6 +40,28 @@ TEST(Capture, BytesDoNotDependOnBatchOrInterruption) {
   EXPECT_EQ(folder_bytes_by_name(folder.path() / "b"), whole);
 }
 
+TEST(Capture, RowLossesOfTheCacheAreTheLiveTeachers) {
+  TestFolder folder;
+  const Decoder teacher = small_teacher(60);
+  const TokenRows rows = small_rows(41, 24, 50);
+  const std::vector<double> live = live_row_losses(teacher, rows, 0, 41, 50);
+  std::vector<double> parts = live_row_losses(teacher, rows, 0, 32, 50);
+  for (const double loss : live_row_losses(teacher, rows, 32, 41, 50)) parts.push_back(loss);
+  EXPECT_EQ(parts, live) << "ranges that begin at multiples of " << kScoredRows;
+  for (const char* kind : {"full", "top_k", "sampled"}) {
+    capture(teacher, rows, cache_identity(kind, 50), 4, 5, folder.path() / kind);
+    const std::vector<double> kept = CacheReader(folder.path() / kind).row_losses();
+    ASSERT_EQ(kept.size(), live.size());
+    for (size_t row = 0; row < live.size(); ++row) EXPECT_NEAR(kept[row], live[row], 5e-3) << kind << " row " << row;
+  }
+  // By the formula, one row.
+  const Batch batch = make_batch(rows, {3});
+  const LogitTargets said = live_targets(teacher, batch);
+  const at::Tensor labels = batch.at("labels").flatten(), valid = labels.ne(-100).nonzero().squeeze(1);
+  const at::Tensor log_probs = said.hidden.matmul(said.weight.t()).narrow(1, 0, 50).to(at::kDouble).log_softmax(-1).index_select(0, valid);
+  EXPECT_NEAR(live[3], -log_probs.gather(1, labels.index_select(0, valid).unsqueeze(1)).mean().item<double>(), 1e-5);
+}
+
 TEST(Capture, PartsMergeIntoTheBytesOfAWhole) {
   for (const std::string kind : {"sampled", "top_k", "full"}) {
     SCOPED_TRACE(kind);

@@ -6,6 +6,8 @@
 
 #include "base/check.h"
 #include "data_path.h"
+#include "device/peak_rate.h"
+#include "formats/event_file.h"
 #include "report/run_log.h"
 #include "train/snapshot.h"
 
@@ -104,6 +106,43 @@ TEST(Trainer, ResumedEndsWithTheSameBits) {
   const auto log = read_run_log(folder / "b" / "log.jsonl");
   ASSERT_EQ(log.size(), 11u);
   for (size_t i = 0; i < log.size(); ++i) EXPECT_EQ(log[i]["step"], i + 1);
+  // TensorBoard's events are the log's: each step once, though steps 5 and 6 were done twice.
+  std::string events = event_file_head(log[0]["time"].get<double>());
+  for (const Json& line : log) {
+    std::vector<std::pair<std::string, double>> scalars;
+    for (const auto& [name, value] : line.items())
+      if (name != "step" && name != "time") scalars.push_back({name, value.get<double>()});
+    events += event_record(line["time"].get<double>(), line["step"].get<int64_t>(), scalars);
+  }
+  // The head's time is that of the run's beginning where no line was kept.
+  EXPECT_EQ(read_file(folder / "b" / kEventFileName), events);
+}
+
+TEST(Trainer, SaysHowFastAndAgainstWhat) {
+  TestFolder folder;
+  TinyProblem p;
+  constexpr double kFlops = 1e6;
+  const TrainResult result = train(p.parameters(), [&](const Batch& b) {
+    StepLoss loss = p.loss(b);
+    loss.positions = 50, loss.flops = kFlops;
+    return loss;
+  }, p.source, *single_process(), options_in(folder.path(), 4));
+  const auto log = read_run_log(folder / "log.jsonl");
+  ASSERT_EQ(log.size(), 4u);
+  const double peak = peak_rate(at::kCPU, false).flops;
+  EXPECT_EQ(result.peak_flops, peak) << "measured once a process";
+  double seconds = 0;
+  for (const Json& line : log) {
+    // Both are of the same seconds.
+    const double of_step = 50 / line["tokens_per_s"].get<double>();
+    EXPECT_NEAR(line["mfu"].get<double>(), kFlops / of_step / peak, 1e-9 + 1e-6 * line["mfu"].get<double>());
+    EXPECT_GT(line["peak_bytes"].get<int64_t>(), 1 << 20);
+    seconds += of_step;
+  }
+  EXPECT_NEAR(result.tokens_per_s, 4 * 50 / seconds, 1e-6 * result.tokens_per_s);
+  EXPECT_NE(result.peak_flops_from.find("measured on this machine, fp32"), std::string::npos) << result.peak_flops_from;
+  EXPECT_EQ(known_bf16_rate("NVIDIA H200"), 989.4e12);
+  EXPECT_EQ(known_bf16_rate("a card of its own"), 0);
 }
 
 TEST(Trainer, AccumulationEqualsOneBigBatch) {

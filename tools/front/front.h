@@ -16,5 +16,13 @@ int tool_clean(const Words& words);
 int tool_completion(const Words& words);
 int tool_schema(const Words& words);
 int tool_version(const Words& words);
+int tool_route(const Words& words);
+int tool_registry_add(const Words& words);
+int tool_registry_list(const Words& words);
+int tool_registry_compare(const Words& words);
+int tool_registry_promote(const Words& words);
+int tool_registry_rollback(const Words& words);
+int tool_registry_lineage(const Words& words);
+int tool_registry_recheck(const Words& words);
 
 }  // namespace attar

@@ -18,7 +18,10 @@ int tool_plan(const Words& words) {
   std::vector<std::vector<std::string>> rows;
   double seconds = 0, disk = 0, peak = 0;
   for (const StageEstimate& e : estimates) {
-    rows.push_back({e.id, e.kind, e.state, e.parameters ? human_count(static_cast<double>(e.parameters)) : "", human_bytes(static_cast<double>(e.peak_bytes)),
+    std::string parameters = e.parameters ? human_count(static_cast<double>(e.parameters)) : "";
+    if (e.at_most) parameters = "at most " + parameters;
+    if (e.trainable > 0 && e.trainable < e.parameters) parameters += " (trained: " + human_count(static_cast<double>(e.trainable)) + ")";
+    rows.push_back({e.id, e.kind, e.state, parameters, human_bytes(static_cast<double>(e.peak_bytes)),
                     human_bytes(static_cast<double>(e.disk_bytes)), e.tokens ? human_count(static_cast<double>(e.tokens)) : "", human_seconds(e.seconds), e.reason});
     seconds += e.seconds, disk += static_cast<double>(e.disk_bytes), peak = std::max(peak, static_cast<double>(e.peak_bytes));
   }

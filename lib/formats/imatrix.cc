@@ -1,4 +1,4 @@
-#include "export/imatrix.h"
+#include "formats/imatrix.h"
 
 #include <cmath>
 #include <cstring>
@@ -31,6 +31,7 @@ Imatrix imatrix_of_gguf(const fs::path& path) {
     fail("imatrix " + path.string(), "general.type imatrix", file.metadata().text("general.type", "nothing"));
   Imatrix result;
   result.chunks = file.metadata().integer("imatrix.chunk_count", 0);
+  result.chunk_size = file.metadata().integer("imatrix.chunk_size", 0);
   if (const GgufValue* sets = file.metadata().find("imatrix.datasets"))
     if (const auto* names = std::get_if<std::vector<std::string>>(sets); names && !names->empty()) result.dataset = names->front();
   const std::string suffix = ".in_sum2";
@@ -104,6 +105,31 @@ Imatrix read_imatrix(const fs::path& file) {
   if (result.empty()) fail("imatrix " + file.string(), "sums of at least one tensor", "none");
   result.file = file.filename().string();
   return result;
+}
+
+void write_imatrix(const Imatrix& imatrix, const fs::path& file) {
+  const std::string what = "imatrix " + file.string();
+  if (imatrix.empty() || imatrix.tokens < 1) fail(what, "means of at least one tensor, over a token or more", "none");
+  GgufMetadata metadata;
+  metadata.set("general.type", std::string("imatrix"));
+  metadata.set("imatrix.datasets", std::vector<std::string>{imatrix.dataset});
+  metadata.set("imatrix.chunk_count", static_cast<uint32_t>(imatrix.chunks));
+  metadata.set("imatrix.chunk_size", static_cast<uint32_t>(imatrix.chunk_size));
+  std::vector<GgufWriter::Declared> declared;
+  for (const auto& [name, means] : imatrix.means) {
+    check_means(means, what + ": " + name);
+    declared.push_back({name + ".in_sum2", GgmlType::f32, {1, static_cast<int64_t>(means.size())}});
+    declared.push_back({name + ".counts", GgmlType::f32, {1, 1}});
+  }
+  GgufWriter writer(file, metadata, declared);
+  const auto count = static_cast<float>(imatrix.tokens);
+  for (const auto& [name, means] : imatrix.means) {
+    std::vector<float> sums(means.size());
+    for (size_t i = 0; i < means.size(); ++i) sums[i] = static_cast<float>(double(means[i]) * double(imatrix.tokens));
+    writer.write(sums.data(), sums.size() * sizeof(float));
+    writer.write(&count, sizeof count);
+  }
+  writer.commit();
 }
 
 }  // namespace attar

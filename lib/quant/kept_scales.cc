@@ -1,0 +1,132 @@
+#include "quant/kept_scales.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/block_grid.h"
+
+namespace attar {
+namespace {
+
+/// Where a block keeps its half-precision scale and, after it, its minimum.
+struct ScalePlace {
+  int64_t at;
+  int count;
+};
+ScalePlace scale_place(GgmlType type) {
+  switch (type) {
+    case GgmlType::q4_0: case GgmlType::q5_0: case GgmlType::q8_0: return {0, 1};
+    case GgmlType::q4_1: case GgmlType::q5_1: return {0, 2};
+    case GgmlType::tq1_0: return {52, 1};
+    case GgmlType::tq2_0: return {64, 1};
+    default: return {0, 0};
+  }
+}
+
+/// Calls visit(first weight, block's bytes) for every block, rows side by side.
+template <class Visit> void each_block(const QuantizedTensor& tensor, const Visit& visit) {
+  const GgmlTypeInfo& info = ggml_type_info(tensor.type);
+  const int64_t rows = tensor.shape[0], columns = tensor.shape[1], blocks = columns / info.block;
+  const uint8_t* bytes = tensor.blocks.const_data_ptr<uint8_t>();
+#pragma omp parallel for
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t b = 0; b < blocks; ++b) visit(row * columns + b * info.block, row * blocks + b, bytes + (row * blocks + b) * info.bytes);
+}
+
+/// Steps and lows of a block, one a weight.
+struct Spread {
+  float steps[256], lows[256];
+  Spread(GgmlType type, const GridShape& shape, const uint8_t* block) {
+    GridScales scales;
+    read_grid_scales(type, block, scales);
+    for (int part = 0; part < shape.block / shape.width; ++part) {
+      std::fill_n(steps + part * shape.width, shape.width, scales.step[part]);
+      std::fill_n(lows + part * shape.width, shape.width, scales.low[part]);
+    }
+  }
+};
+
+at::Tensor on_cpu(const at::Tensor& tensor) { return tensor.detach().to(at::kCPU, at::kFloat).contiguous(); }
+
+}  // namespace
+
+bool has_scales(GgmlType type) { return ggml_type_info(type).quantized; }
+
+bool scales_can_learn(GgmlType type) { return scale_place(type).count > 0; }
+
+at::Tensor round_beside_scales(const at::Tensor& weight, const QuantizedTensor& scales, QuantizedTensor* codes) {
+  const at::Tensor given = on_cpu(weight);
+  assert(given.sizes() == at::IntArrayRef(scales.shape));
+  at::Tensor values = at::empty_like(given);
+  const GridShape shape = grid_shape(scales.type);
+  const int64_t bytes = ggml_type_info(scales.type).bytes;
+  if (codes) *codes = {scales.type, scales.shape, scales.blocks.clone()};
+  uint8_t* written = codes ? codes->blocks.mutable_data_ptr<uint8_t>() : nullptr;
+  const float* from = given.const_data_ptr<float>();
+  float* to = values.mutable_data_ptr<float>();
+  each_block(scales, [&](int64_t first, int64_t block, const uint8_t* stored) {
+    const Spread spread(scales.type, shape, stored);
+    uint8_t chosen[256];
+    round_to_grid(scales.type, from + first, spread.steps, spread.lows, shape.block, chosen, to + first);
+    if (written) write_grid_codes(scales.type, chosen, written + block * bytes);
+  });
+  return values;
+}
+
+at::Tensor read_scales(const QuantizedTensor& blocks) {
+  const ScalePlace place = scale_place(blocks.type);
+  assert(place.count > 0);
+  at::Tensor halves = at::empty({blocks.shape[0], blocks.shape[1] / ggml_type_info(blocks.type).block, place.count}, at::kHalf);
+  auto* to = static_cast<uint8_t*>(halves.mutable_data_ptr());
+  const int64_t size = 2 * place.count;
+  each_block(blocks, [&](int64_t, int64_t block, const uint8_t* stored) { std::memcpy(to + block * size, stored + place.at, size_t(size)); });
+  return halves.to(at::kFloat);
+}
+
+QuantizedTensor with_scales(const QuantizedTensor& blocks, const at::Tensor& scales) {
+  const ScalePlace place = scale_place(blocks.type);
+  const at::Tensor halves = on_cpu(scales).to(at::kHalf).contiguous();
+  check(at::isfinite(halves).all().item<bool>(), "a learned scale", "a magnitude that fp16 holds", "an overflow",
+        "lower scale_lr, or leave scales kept");
+  QuantizedTensor out{blocks.type, blocks.shape, blocks.blocks.clone()};
+  uint8_t* bytes = out.blocks.mutable_data_ptr<uint8_t>();
+  const auto* from = static_cast<const uint8_t*>(halves.const_data_ptr());
+  const int64_t size = 2 * place.count, each = ggml_type_info(blocks.type).bytes;
+  for (int64_t block = 0; block < halves.numel() / place.count; ++block)
+    std::memcpy(bytes + block * each + place.at, from + block * size, size_t(size));
+  return out;
+}
+
+ScaleGradients lsq_gradients(const at::Tensor& weight, const QuantizedTensor& scales, const at::Tensor& gradient) {
+  const at::Tensor w = on_cpu(weight), g = on_cpu(gradient);
+  const GridShape shape = grid_shape(scales.type);
+  const int count = scale_place(scales.type).count;
+  ScaleGradients out{at::empty_like(w), at::empty({w.size(0), w.size(1) / shape.block, count}, at::kFloat)};
+  const float *weights = w.const_data_ptr<float>(), *given = g.const_data_ptr<float>();
+  float *to_weights = out.weight.mutable_data_ptr<float>(), *to_scales = out.scales.mutable_data_ptr<float>();
+  const auto lowest = float(shape.lowest), highest = float(shape.highest);
+  const double shrink = 1 / std::sqrt(double(shape.block) * double(shape.highest));
+  each_block(scales, [&](int64_t first, int64_t block, const uint8_t* stored) {
+    GridScales grid;
+    read_grid_scales(scales.type, stored, grid);
+    const float step = grid.step[0], low = grid.low[0];
+    double by_step = 0, by_minimum = 0;
+    for (int64_t i = first; i < first + shape.block; ++i) {
+      // A step of 0 cannot be divided by: such a block's weights learn as if nothing were rounded, its step stays.
+      const float share = step != 0 ? (weights[i] + low) / step : 0.0f, nearest = std::nearbyint(share);
+      const bool inside = nearest >= lowest && nearest <= highest;
+      to_weights[i] = inside ? given[i] : 0.0f;
+      if (step == 0) continue;
+      by_step += double(given[i]) * (inside ? nearest - share : nearest < lowest ? lowest : highest);
+      if (!inside) by_minimum += given[i];
+    }
+    to_scales[block * count] = float(by_step * shrink);
+    if (count > 1) to_scales[block * count + 1] = float(by_minimum * shrink);
+  });
+  return out;
+}
+
+}  // namespace attar

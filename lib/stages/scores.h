@@ -1,0 +1,31 @@
+#pragma once
+#include "data/task.h"
+#include "decide/gates.h"
+#include "decide/scores.h"
+#include "eval/task_eval.h"
+#include "plan/recipe.h"
+
+namespace attar {
+
+/// SHA-256 of prompts and right labels, in order.
+std::string examples_hash(const std::vector<TaskExample>& examples);
+
+/// Writes what a model said of each example, a line each, into its place below `folder` (decide/scores.h).
+void record_scores(const fs::path& folder, const std::string& artifact, const std::string& model_sha256, const TaskResult& result,
+                   const std::vector<TaskExample>& examples);
+
+/// Gates of a recipe, those of swept stages with the stage's name as family.
+std::vector<Gate> recipe_gates(const Recipe& recipe);
+
+/// Reads score files below `folder` when they are first asked for, and keeps them.
+class KeptScores {
+ public:
+  explicit KeptScores(fs::path folder) : folder_(std::move(folder)) {}
+  const Scores* operator()(const std::string& artifact, const std::string& task);
+
+ private:
+  fs::path folder_;
+  std::map<std::pair<std::string, std::string>, std::optional<Scores>> read_;
+};
+
+}  // namespace attar

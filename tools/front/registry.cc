@@ -1,0 +1,170 @@
+// attar registry: the portfolio of models in one SQLite file.
+#include "decide/registry.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <iostream>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "front/front.h"
+#include "report/facts.h"
+#include "report/terminal.h"
+
+namespace attar {
+namespace {
+
+Registry open_registry(const Words& words) { return {words.get("registry"), false}; }
+
+std::string task_text(const Json& numbers) {
+  const auto main = main_metric(numbers);
+  return main ? shown_metric(main->metric, *double_of(main->measure)) : "";
+}
+
+Json model_json(const RegistryModel& m) {
+  return {{"id", m.id}, {"model", m.label()}, {"artifact", m.artifact}, {"path", m.path}, {"sha256", m.sha256}, {"bytes", m.bytes}, {"parameters", m.parameters},
+          {"added", m.added}, {"verdict", m.verdict}, {"in_use", m.promoted}, {"run", m.run}};
+}
+
+std::string shown(const Json& value) { return value.is_number() ? significant(value.get<double>(), 5) : ""; }
+
+/// Runs attar eval on a model; what it prints. Its own words go to stderr.
+Json evaluate_model(const RegistryModel& model, const Words& words) {
+  int ends[2];
+  check(pipe(ends) == 0, "a pipe", "to be made", std::strerror(errno));
+  std::vector<std::string> line = {"attar", "eval", "--model", model.path, "--task", words.get("task"), "--task-rows", words.get("task-rows"), "--text-tokens", "2048",
+                                   "--device", words.get("device"), "--threads", words.get("threads"), "--log-level", "warn", "--json"};
+  std::vector<char*> arguments;
+  for (std::string& part : line) arguments.push_back(part.data());
+  arguments.push_back(nullptr);
+  const pid_t child = fork();
+  check(child >= 0, "a process", "to be made", std::strerror(errno));
+  if (child == 0) {
+    dup2(ends[1], STDOUT_FILENO);
+    close(ends[0]), close(ends[1]);
+    execv("/proc/self/exe", arguments.data());
+    _exit(127);
+  }
+  close(ends[1]);
+  std::string out;
+  char part[4096];
+  for (ssize_t count; (count = read(ends[0], part, sizeof part)) != 0;) {
+    if (count < 0 && errno != EINTR) break;
+    if (count > 0) out.append(part, static_cast<size_t>(count));
+  }
+  close(ends[0]);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  check(WIFEXITED(status) && WEXITSTATUS(status) == 0, model.label(), "to be evaluated on the new data", "an error, said above");
+  return parse_json(out, "attar eval");
+}
+
+}  // namespace
+
+int tool_registry_add(const Words& words) {
+  const RegistryModel model = Registry(words.get("registry"), true).add(words.get("run"), words.get("artifact"), words.get("name"));
+  if (words.has("json")) std::cout << to_line(model_json(model)) << "\n";
+  else std::cout << model.label() << ": " << model.artifact << ", " << human_bytes(static_cast<double>(model.bytes)) << ", " << task_text(model.numbers) << "\n";
+  return 0;
+}
+
+int tool_registry_list(const Words& words) {
+  Registry registry = open_registry(words);
+  if (words.has("history")) {
+    const Json history = registry.history(words.get("name"));
+    if (words.has("json")) std::cout << to_line({{"history", history}}) << "\n";
+    std::vector<std::vector<std::string>> rows;
+    for (const Json& use : history) rows.push_back({text_of(&use["at"]), text_of(&use["action"]), text_of(&use["model"])});
+    if (!words.has("json")) std::cout << format_table({"when", "what", "model"}, rows);
+    return 0;
+  }
+  const auto models = registry.list(words.get("name"));
+  Json list = Json::array();
+  std::vector<std::vector<std::string>> rows;
+  for (const RegistryModel& m : models) {
+    list.push_back(model_json(m));
+    rows.push_back({std::to_string(m.id), m.label(), m.promoted ? "in use" : "", m.artifact, human_bytes(static_cast<double>(m.bytes)), task_text(m.numbers),
+                    m.verdict, m.added, m.sha256.substr(0, 12)});
+  }
+  if (words.has("json")) std::cout << to_line({{"models", list}}) << "\n";
+  else std::cout << format_table({"", "model", "", "artifact", "size", "quality", "gates", "added", "file"}, rows);
+  return 0;
+}
+
+int tool_registry_compare(const Words& words) {
+  Registry registry = open_registry(words);
+  const RegistryModel a = registry.find(words.get("first")), b = registry.find(words.get("second"));
+  const Json numbers = compare_models(a, b);
+  if (words.has("json")) {
+    std::cout << to_line({{"a", a.label()}, {"b", b.label()}, {"numbers", numbers}}) << "\n";
+    return 0;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const Json& row : numbers) {
+    const Json* difference = find_at(row, {"difference"});
+    std::string text = difference ? shown((*difference)["value"]) : "";
+    if (difference && difference->contains("low")) text += " [" + shown((*difference)["low"]) + ", " + shown((*difference)["high"]) + "]";
+    rows.push_back({text_of(&row["number"]), shown(row["a"]), shown(row["b"]), text});
+  }
+  std::cout << format_table({"", a.label(), b.label(), "difference"}, rows);
+  return 0;
+}
+
+int tool_registry_promote(const Words& words) {
+  const RegistryModel model = open_registry(words).promote(words.get("model"), words.has("anyway"));
+  std::cout << model.label() << " is in use: " << model.path << "\n";
+  return 0;
+}
+
+int tool_registry_rollback(const Words& words) {
+  const RegistryModel model = open_registry(words).roll_back(words.get("name"));
+  std::cout << model.label() << " is in use again: " << model.path << "\n";
+  return 0;
+}
+
+int tool_registry_lineage(const Words& words) {
+  const Json lineage = open_registry(words).lineage(words.get("model"));
+  if (words.has("json")) {
+    std::cout << to_line(lineage) << "\n";
+    return 0;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [what, data] : lineage["data"].items())
+    rows.push_back({what, "data", text_of(&data["path"]), text_of(&data["sha256"]).substr(0, 16)});
+  for (const Json& stage : lineage["stages"]) {
+    std::string inputs;
+    if (const Json* named = find_at(stage, {"inputs"}); named && named->is_object())
+      for (const auto& [key, input] : named->items()) inputs += (inputs.empty() ? "" : ", ") + key + "=" + text_of(find_at(input, {"name"}));
+    rows.push_back({text_of(&stage["stage"]), text_of(find_at(stage, {"kind"})), inputs, text_of(find_at(stage, {"key"})).substr(0, 16)});
+  }
+  rows.push_back({text_of(&lineage["model"]), "file", text_of(&lineage["file"]["path"]), text_of(&lineage["file"]["sha256"]).substr(0, 16)});
+  std::cout << format_table({"", "what", "from", "hash"}, rows);
+  return 0;
+}
+
+int tool_registry_recheck(const Words& words) {
+  Registry registry = open_registry(words);
+  const std::string task = words.get("task");
+  check(fs::is_regular_file(task), task, "a task file", "nothing");
+  const auto found = registry.recheck(words.has("all"), words.number("margin"), fs::absolute(task).string(), [&](const RegistryModel& m) { return evaluate_model(m, words); });
+  check(!found.empty(), words.get("registry"), "models in use", "none", "attar registry promote NAME@VERSION, or --all");
+  Json list = Json::array();
+  std::vector<std::vector<std::string>> rows;
+  bool worse = false;
+  for (const Recheck& r : found) {
+    worse = worse || r.worse;
+    list.push_back({{"model", r.model.label()}, {"task", r.task}, {"metric", r.metric}, {"recorded", r.recorded}, {"measured", r.measured},
+                    {"difference", {{"low", r.low}, {"high", r.high}}}, {"worse", r.worse}, {"note", r.note}});
+    const auto value = [&](const Json& measure) { return measure.is_object() ? shown_metric(r.metric, *double_of(&measure)) : std::string("-"); };
+    rows.push_back({r.model.label(), r.metric, value(r.recorded), value(r.measured), r.note.empty() ? "[" + significant(r.low, 3) + ", " + significant(r.high, 3) + "]" : r.note,
+                    r.worse ? "WORSE" : "holds"});
+  }
+  if (words.has("json")) std::cout << to_line({{"checks", list}}) << "\n";
+  else std::cout << format_table({"model", "metric", "recorded", "now", "difference", ""}, rows);
+  return worse ? 3 : 0;
+}
+
+}  // namespace attar
