@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
+#include <immintrin.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,16 +18,75 @@
 namespace attar {
 namespace {
 
-/// Best of some square products, in operations a second.
+constexpr int kChains = 12;           ///< multiply-adds that do not wait for each other
+constexpr int64_t kTurns = 1 << 19;   ///< of each chain: some milliseconds
+
+__attribute__((target("avx512f"))) float chains_avx512() {
+  __m512 sums[kChains];
+  for (int c = 0; c < kChains; ++c) sums[c] = _mm512_set1_ps(float(c));
+  const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
+  for (int64_t turn = 0; turn < kTurns; ++turn) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = _mm512_fmadd_ps(sums[c], a, b);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = _mm512_add_ps(sums[0], sums[c]);
+  return _mm512_cvtss_f32(sums[0]);
+}
+
+__attribute__((target("avx2,fma"))) float chains_avx2() {
+  __m256 sums[kChains];
+  for (int c = 0; c < kChains; ++c) sums[c] = _mm256_set1_ps(float(c));
+  const __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
+  for (int64_t turn = 0; turn < kTurns; ++turn) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = _mm256_fmadd_ps(sums[c], a, b);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = _mm256_add_ps(sums[0], sums[c]);
+  return _mm256_cvtss_f32(sums[0]);
+}
+
+float chains_plain() {
+  __m128 sums[kChains];
+  for (int c = 0; c < kChains; ++c) sums[c] = _mm_set1_ps(float(c));
+  const __m128 a = _mm_set1_ps(0.999f), b = _mm_set1_ps(0.001f);
+  for (int64_t turn = 0; turn < kTurns; ++turn) {
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) sums[c] = _mm_add_ps(_mm_mul_ps(sums[c], a), b);
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] = _mm_add_ps(sums[0], sums[c]);
+  return _mm_cvtss_f32(sums[0]);
+}
+
+/// Multiply-adds in registers on every thread at once: what no product in float32 can pass.
+double arithmetic_rate() {
+  const bool wide = __builtin_cpu_supports("avx512f"), fused = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const double lanes = wide ? 16 : fused ? 8 : 4, threads = static_cast<double>(thread_count());
+  volatile float kept = 0;
+  double best = 0;
+  for (int round = 0; round < 3; ++round) {
+    const auto begin = std::chrono::steady_clock::now();
+#pragma omp parallel num_threads(static_cast<int>(threads))
+    {
+      const float sum = wide ? chains_avx512() : fused ? chains_avx2() : chains_plain();
+#pragma omp critical
+      kept = kept + sum;
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    best = std::max(best, 2 * lanes * kChains * static_cast<double>(kTurns) * threads / seconds);
+  }
+  return best;
+}
+
+/// Best of some square products on a GPU, in operations a second.
 double measured_rate(at::Device device, at::ScalarType type) {
   const at::NoGradGuard no_grad;
-  const int64_t n = device.is_cpu() ? 512 : 8192;
+  const int64_t n = 8192;
   const at::Tensor a = at::ones({n, n}, at::TensorOptions().device(device).dtype(type)), b = at::ones_like(a);
   double best = 0;
   for (int round = 0; round < 6; ++round) {
     const auto begin = std::chrono::steady_clock::now();
     const at::Tensor product = at::mm(a, b);
-    if (!device.is_cpu()) (void)product[0][0].item<double>();
+    (void)product[0][0].item<double>();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     if (round > 0) best = std::max(best, 2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) / std::max(seconds, 1e-9));
   }
@@ -72,19 +132,16 @@ PeakRate peak_rate(at::Device device, bool bf16) {
   static std::map<std::string, PeakRate> kept;
   const std::lock_guard<std::mutex> lock(guard);
   PeakRate& rate = kept[str(device.str(), bf16, ":", thread_count())];
-  if (rate.flops > 0) return rate;
-  const std::string type = bf16 ? "bf16" : "fp32";
-  if (device.is_cuda()) {
-    const std::string name = gpu_name(std::max<int64_t>(device.index(), 0));
-    if (bf16 && known_bf16_rate(name) > 0) return rate = {known_bf16_rate(name), str("data sheet of ", name, ", bf16 dense")};
-    rate.from = str("matrix product measured on ", name.empty() ? "this GPU" : name, ", ", type);
-    rate.flops = measured_rate(device, bf16 ? at::kBFloat16 : at::kFloat);
+  if (device.is_cpu()) {
+    rate.flops = std::max(rate.flops, arithmetic_rate());
+    rate.from = str("float32 multiply-adds in registers measured on this machine, ", thread_count(), thread_count() == 1 ? " thread" : " threads");
     return rate;
   }
-  // bf16 on a CPU may be slower than fp32: what counts is the better of what the hardware can.
-  rate.flops = measured_rate(device, at::kFloat);
-  if (bf16) rate.flops = std::max(rate.flops, measured_rate(device, at::kBFloat16));
-  rate.from = str("matrix product measured on this machine, ", type, ", ", thread_count(), thread_count() == 1 ? " thread" : " threads");
+  if (rate.flops > 0) return rate;
+  const std::string name = gpu_name(std::max<int64_t>(device.index(), 0));
+  if (bf16 && known_bf16_rate(name) > 0) return rate = {known_bf16_rate(name), str("data sheet of ", name, ", bf16 dense")};
+  rate.from = str("matrix product measured on ", name.empty() ? "this GPU" : name, bf16 ? ", bf16" : ", fp32");
+  rate.flops = measured_rate(device, bf16 ? at::kBFloat16 : at::kFloat);
   return rate;
 }
 

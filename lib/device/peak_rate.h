@@ -12,8 +12,9 @@ struct PeakRate {
   std::string from;   ///< where the number comes from, for reports
 };
 
-/// The most that matrix products reach on this device. A GPU that is known, in bf16: what its data sheet says (dense). Else measured, once a process:
-/// the best of some products in the type, with the threads of now; about 0.05 s on a CPU.
+/// The most that this device computes. A GPU that is known, in bf16: what its data sheet says (dense); another: the best of some products, measured
+/// once a process. A CPU: float32 multiply-adds in registers on the threads of now, whatever `bf16` says; some 0.02 s a call, of which the best so
+/// far in this process counts, because others may take part of the machine.
 PeakRate peak_rate(at::Device device, bool bf16);
 
 /// Data-sheet rate of a GPU in bf16 (dense) by its name, or 0.

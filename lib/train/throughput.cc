@@ -14,8 +14,8 @@ void Throughput::end(double tokens, double flops) {
   step_seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count();
   step_tokens_ = tokens, step_flops_ = flops;
   tokens_ += tokens, flops_ += flops, seconds_ += step_seconds_;
-  // Not before the first step: by then whatever warms up is warm.
-  if (flops > 0 && peak_.flops == 0) peak_ = peak_rate(device_, bf16_);
+  // Not before the first step: by then whatever warms up is warm. Again now and then: the machine may have been busy.
+  if (flops > 0 && seconds_ >= measure_at_) peak_ = peak_rate(device_, bf16_), measure_at_ = 2 * seconds_;
 }
 
 double Throughput::mfu(double flops, double seconds) const {

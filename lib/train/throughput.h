@@ -7,7 +7,7 @@
 namespace attar {
 
 /// How fast a training goes: tokens a second, share of the machine's peak rate (MFU: the models' own operations, nothing that is computed twice,
-/// over what matrix products reach here), largest memory. Time between end() and the next begin() (evaluation, snapshots) is left out.
+/// over the most that the machine computes), largest memory. Time between end() and the next begin() (evaluation, snapshots) is left out.
 class Throughput {
  public:
   Throughput(at::Device device, bool bf16, int64_t ranks);
@@ -24,7 +24,7 @@ class Throughput {
   int64_t ranks_;
   PeakRate peak_;
   std::chrono::steady_clock::time_point begun_;
-  double step_tokens_ = 0, step_flops_ = 0, step_seconds_ = 0, tokens_ = 0, flops_ = 0, seconds_ = 0;
+  double step_tokens_ = 0, step_flops_ = 0, step_seconds_ = 0, tokens_ = 0, flops_ = 0, seconds_ = 0, measure_at_ = 0;
 };
 
 }  // namespace attar

@@ -129,18 +129,21 @@ TEST(Trainer, SaysHowFastAndAgainstWhat) {
   }, p.source, *single_process(), options_in(folder.path(), 4));
   const auto log = read_run_log(folder / "log.jsonl");
   ASSERT_EQ(log.size(), 4u);
-  const double peak = peak_rate(at::kCPU, false).flops;
-  EXPECT_EQ(result.peak_flops, peak) << "measured once a process";
-  double seconds = 0;
+  EXPECT_GT(result.peak_flops, 1e9);
+  EXPECT_GE(peak_rate(at::kCPU, false).flops, result.peak_flops) << "the best so far in this process";
+  double seconds = 0, peak = 0;
   for (const Json& line : log) {
     // Both are of the same seconds.
     const double of_step = 50 / line["tokens_per_s"].get<double>();
-    EXPECT_NEAR(line["mfu"].get<double>(), kFlops / of_step / peak, 1e-9 + 1e-6 * line["mfu"].get<double>());
+    const double now = kFlops / of_step / line["mfu"].get<double>();
+    EXPECT_GE(now, peak * (1 - 1e-6)) << "it never falls";
+    peak = now;
     EXPECT_GT(line["peak_bytes"].get<int64_t>(), 1 << 20);
     seconds += of_step;
   }
+  EXPECT_NEAR(peak, result.peak_flops, 1e-6 * peak);
   EXPECT_NEAR(result.tokens_per_s, 4 * 50 / seconds, 1e-6 * result.tokens_per_s);
-  EXPECT_NE(result.peak_flops_from.find("measured on this machine, fp32"), std::string::npos) << result.peak_flops_from;
+  EXPECT_NE(result.peak_flops_from.find("measured on this machine"), std::string::npos) << result.peak_flops_from;
   EXPECT_EQ(known_bf16_rate("NVIDIA H200"), 989.4e12);
   EXPECT_EQ(known_bf16_rate("a card of its own"), 0);
 }
