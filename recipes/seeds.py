@@ -42,7 +42,7 @@ def main():
     lineage, recipe = report["lineage"], report["recipe"]
     groups = {}
     for name in report["artifacts"]:
-        groups.setdefault(re.sub(r"_\d+$", "", name), []).append(name)
+        groups.setdefault(re.sub(r"_[2-9]$", "", name), []).append(name)
     used = [column for column in COLUMNS if any(column[1](artifact) is not None for artifact in report["artifacts"].values())]
     print("| model | seeds | " + " | ".join(column[0] for column in used) + " | bytes a token |")
     print("|---" * (len(used) + 3) + "|")

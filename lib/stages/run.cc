@@ -33,13 +33,16 @@ void follow(StageRun& run, const std::string& kind, const Json& configuration, P
   group.barrier();
 }
 
+/// Beside a stage's folder: what a killed run goes on from.
+fs::path work_folder(const fs::path& place) { return place.parent_path() / ("." + place.filename().string() + ".work"); }
+
 /// Runs one stage into place: result under a temporary name, state in a work folder beside it, manifest last. Only rank 0 writes.
 /// `file`: all that is wanted is the exported file, put there; no artifact is left at `place`, so nothing is hashed for a manifest.
 void execute(StageRun& run, const std::string& kind, const Json& configuration, const Json& inputs, const fs::path& place,
              const fs::path* file = nullptr) {
   const auto started = std::chrono::steady_clock::now();
   const auto group = process_group_from_environment();
-  run.work = place.parent_path() / ("." + place.filename().string() + ".work");
+  run.work = work_folder(place);
   if (group->rank() > 0) {
     group->barrier();
     return follow(run, kind, configuration, *group);
@@ -103,6 +106,9 @@ RunOutcome run_recipe(const Recipe& recipe, const RunOptions& options) {
     if (stage.kind == "evaluate") outcome.report = place;
     std::string reason;
     if (stage_state(stage, outcome.folder, reason) == StageState::done) {
+      // A run that was killed after its stage was in place left this behind.
+      std::error_code ignored;
+      fs::remove_all(work_folder(place), ignored);
       ++outcome.skipped;
       log_debug(stage.id + ": done before");
       continue;

@@ -95,6 +95,16 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(attar, root, finished, tmp_
     assert not [p for p in run.iterdir() if ".tmp-" in p.name or p.name.endswith(".work")]
 
 
+def test_a_kill_after_the_stage_was_in_place_leaves_nothing(attar, root, finished, tmp_path):
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-al", str(finished), str(run)], check=True)
+    (run / ".student.work").mkdir()
+    (run / ".student.work" / "snapshot.safetensors").write_bytes(b"old")
+    attar("run", "recipes/support_triage.yaml", *short_run(root, "support_triage"), "--out", run)
+    assert not (run / ".student.work").exists()
+    assert finals(run) == finals(finished)
+
+
 def test_two_runs_on_one_folder(attar, root, finished):
     import fcntl
     with open(finished / ".lock", "a") as lock:
