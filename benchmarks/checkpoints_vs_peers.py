@@ -1,9 +1,10 @@
 """Checkpoints and the decoder beside what else one would use, each pair in one run, taking turns; medians.
 
-    python benchmarks/checkpoints_vs_peers.py load | export | start | prefill | decode | all [--rounds 5] [--processor-time]
+    python benchmarks/checkpoints_vs_peers.py load | export | quantize | start | prefill | decode | all [--rounds 5] [--processor-time]
 
 load     a 1 GB safetensors folder into memory, float32 and bfloat16, beside reading its bytes (page cache warm)    at most 1.3
 export   an F16 GGUF from a 1 GB folder, proof included, beside copying that file and syncing it                    at most 1.5
+quantize a 0.5 GB F16 GGUF to another type, files' start to end, beside llama_model_quantize's call alone; same bytes  at least 3, K types 4
 start    process start to first logits of a 100M-parameter Llama, beside transformers                              at least 3
 prefill  forward of 512 tokens, the same Llama, beside transformers (eager mode of PyTorch), 2 threads              at least 1
 decode   64 greedy tokens after a prompt of 32 with cache, beside transformers' generate, 2 threads                 at least 2
@@ -150,6 +151,44 @@ def bench_export(pair, folder):
         out.unlink(), copy.unlink()
 
 
+LLAMA_QUANTIZE = """
+import ctypes, sys, time, llama_cpp
+quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
+llama_cpp.llama_log_set(ctypes.cast(quiet, llama_cpp.llama_log_callback), ctypes.c_void_p(0))
+params = llama_cpp.llama_model_quantize_default_params()
+params.ftype, params.nthread = int(sys.argv[3]), int(sys.argv[4])
+start, ticks = time.perf_counter(), time.process_time()
+assert llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(params)) == 0
+print(time.perf_counter() - start, time.process_time() - ticks)
+"""
+
+
+def same_tensors(mine, theirs):
+    """Whether two GGUF files hold the same types and bytes under the same names."""
+    import gguf
+    mine, theirs = ({t.name: t for t in gguf.GGUFReader(file).tensors} for file in (mine, theirs))
+    return mine.keys() == theirs.keys() and all(
+        t.tensor_type == theirs[name].tensor_type and numpy.array_equal(t.data, theirs[name].data) for name, t in mine.items())
+
+
+def bench_quantize(pair, folder):
+    source, mine, other = folder / "half-gigabyte.gguf", folder / "mine.gguf", folder / "theirs.gguf"
+    if not source.exists():
+        model = make_llama(folder / "half-gigabyte", "F16", 1536, 8, 4096, 12, 4, 32000)
+        run_timed([BUILD / "bin" / "attar", "export", "--model", model, "--format", "gguf", "--type", "f16", "--out", source])
+        shutil.rmtree(model)
+    size = source.stat().st_size / 1e9
+    for name, number, asked in (("q8_0", 7, 3), ("q4_0", 2, 3), ("q6_k", 18, 4), ("q4_k_m", 15, 4)):
+        def ours():
+            mine.unlink(missing_ok=True)
+            return run_timed([BUILD / "bin" / "attar", "export", "--model", source, "--format", "gguf", "--type", name, "--threads", THREADS, "--out", mine])
+
+        theirs = lambda: said([sys.executable, "-c", LLAMA_QUANTIZE, source, other, number, THREADS])
+        pair.show(f"{name} of {size:.2f} GB of F16", ours, theirs, asked, sooner=True)
+        print(f"  same bytes: {same_tensors(mine, other)}")
+    mine.unlink(), other.unlink()
+
+
 FIRST_LOGITS = """
 import sys, torch
 torch.set_num_threads(int(sys.argv[2]))
@@ -223,7 +262,7 @@ def bench_decode(pair, folder):
     served.close()
 
 
-BENCHES = {"load": bench_load, "export": bench_export, "start": bench_start, "prefill": bench_prefill, "decode": bench_decode}
+BENCHES = {"load": bench_load, "export": bench_export, "quantize": bench_quantize, "start": bench_start, "prefill": bench_prefill, "decode": bench_decode}
 
 
 def main():
@@ -235,6 +274,8 @@ def main():
     options = parser.parse_args()
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="attar-bench-"))
     folder.mkdir(parents=True, exist_ok=True)
+    if options.processor_time:
+        os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that spin for a core that others have would be counted
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     try:
         for name, bench in BENCHES.items():

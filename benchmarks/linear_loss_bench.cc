@@ -65,7 +65,8 @@ at::Tensor own_product(const at::Tensor& a, const at::Tensor& b) {
 
 void own_products(const LossShape& shape) {
   const at::Tensor z = own_product(shape.hidden, shape.weight.t());
-  if (shape.targets.kind == LogitTargets::Kind::live) benchmark::DoNotOptimize(own_product(shape.targets.hidden, shape.targets.weight.t()).data_ptr());
+  if (shape.targets.kind == LogitTargets::Kind::live)
+    benchmark::DoNotOptimize(own_product(shape.targets.hidden, shape.targets.weight.t()).data_ptr());
   benchmark::DoNotOptimize(own_product(z, shape.weight).data_ptr());
   benchmark::DoNotOptimize(own_product(z.t(), shape.hidden).data_ptr());
 }

@@ -71,8 +71,8 @@ struct Student {
     LossWeights weights;
     weights.kl = 1;
     const at::Tensor hidden = decoder.hidden({batch.at("ids"), batch.at("segments"), {}, {}});
-    const DistillLoss loss = distill_loss(hidden.reshape({-1, hidden.size(-1)}), decoder.output_weight(), targets, batch.at("labels").reshape({-1}), {},
-                                          weights, 0, decoder.spec().vocab);
+    const DistillLoss loss = distill_loss(hidden.reshape({-1, hidden.size(-1)}), decoder.output_weight(), targets, batch.at("labels").reshape({-1}),
+                                          {}, weights, 0, decoder.spec().vocab);
     loss.sum.backward();
     optimizer->step(1e-4, static_cast<double>(batch.at("labels").numel()));
     return processor_seconds() - begin;

@@ -41,7 +41,8 @@ class HttpTestServer {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
-    if (::bind(socket_, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(socket_, 64) != 0) throw std::runtime_error("no port for the test's server");
+    if (::bind(socket_, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(socket_, 64) != 0)
+      throw std::runtime_error("no port for the test's server");
     ::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size);
     port_ = ntohs(address.sin_port);
     acceptor_ = std::thread([this] { accept_all(); });
@@ -100,8 +101,9 @@ class HttpTestServer {
     const ServedAnswer answer = handler_(request);
     if (answer.hold_ms) std::this_thread::sleep_for(std::chrono::milliseconds(answer.hold_ms));
     --open_;
-    std::string out = "HTTP/1.1 " + std::to_string(answer.status) + " word\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " +
-                      std::to_string(answer.body.size()) + "\r\n" + answer.headers + "\r\n";
+    std::string out = "HTTP/1.1 " + std::to_string(answer.status) +
+                      " word\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " + std::to_string(answer.body.size()) +
+                      "\r\n" + answer.headers + "\r\n";
     out += answer.send_only < 0 ? answer.body : answer.body.substr(0, static_cast<size_t>(answer.send_only));
     for (size_t sent = 0; sent < out.size();) {
       const ssize_t count = ::send(connection, out.data() + sent, out.size() - sent, MSG_NOSIGNAL);

@@ -70,7 +70,8 @@ Words parse_words(const Command& command, int argc, char** argv) {
     std::string name = error.get_option_name();
     name.erase(0, name.find_first_not_of('-'));
     const std::string near = nearest(name, known);
-    throw UsageError("unknown option '--" + name + "', " + (near.empty() ? "see attar " + command.name + " --help" : "did you mean '--" + near + "'?"));
+    throw UsageError("unknown option '--" + name + "', " +
+                     (near.empty() ? "see attar " + command.name + " --help" : "did you mean '--" + near + "'?"));
   } catch (const po::error& error) {
     throw UsageError(std::string(error.what()) + ", see attar " + command.name + " --help");
   }
@@ -85,7 +86,8 @@ Words parse_words(const Command& command, int argc, char** argv) {
       out.values[flag.name] = {flag.fallback};
     }
     if (flag.required && !out.has(flag.name) && !map.count("help"))
-      throw UsageError((flag.positional ? "" : "option '--") + flag.name + (flag.positional ? "" : "'") + ", expected, received nothing, usage: " + command.synopsis);
+      throw UsageError((flag.positional ? "" : "option '--") + flag.name + (flag.positional ? "" : "'") +
+                       ", expected, received nothing, usage: " + command.synopsis);
   }
   return out;
 }

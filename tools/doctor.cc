@@ -33,9 +33,12 @@ int tool_doctor(const Words& words) {
     std::cout << to_line(result) << "\n";
     return 0;
   }
-  std::cout << format_table({"what", "here"}, {{"processor", facts.cpu + ", " + str(facts.cores) + " cores"}, {"memory", human_bytes(static_cast<double>(facts.memory))},
-                                              {"GPU", result["gpu"].get<std::string>()}, {"LibTorch", facts.libtorch}, {"system", facts.system},
-                                              {"matrix product, fp32", str(static_cast<int64_t>(best / 1e9), " GFLOP/s")}});
+  std::cout << format_table({"what", "here"}, {{"processor", facts.cpu + ", " + str(facts.cores) + " cores"},
+                                               {"memory", human_bytes(static_cast<double>(facts.memory))},
+                                               {"GPU", result["gpu"].get<std::string>()},
+                                               {"LibTorch", facts.libtorch},
+                                               {"system", facts.system},
+                                               {"matrix product, fp32", str(static_cast<int64_t>(best / 1e9), " GFLOP/s")}});
   return 0;
 }
 

@@ -10,8 +10,11 @@ int tool_stage(const std::string& kind, const Words& words);  ///< a stage by it
 int tool_data_dedup(const Words& words);
 int tool_data_split(const Words& words);
 int tool_data_decontaminate(const Words& words);
+int tool_data_mix(const Words& words);
+int tool_data_pack(const Words& words);
 int tool_eval(const Words& words);
 int tool_drift(const Words& words);
+int tool_route_tokens(const Words& words);
 int tool_logits(const Words& words);
 int tool_generate(const Words& words);
 int tool_bench_generate(const Words& words);

@@ -101,7 +101,9 @@ void save_statistics(const ActivationStatistics& s, const fs::path& file) {
   for (const auto& [name, tensor] : s.mean_square) tensors.push_back({"mean_square." + name, tensor});
   std::vector<SafetensorsWriter::Declared> declared;
   for (const auto& [name, tensor] : tensors) declared.push_back({name, Dtype::f64, tensor.sizes().vec()});
-  SafetensorsWriter writer(file, declared, {{"kind", kStatisticsKind}, {"version", "2"}});
+  std::map<std::string, std::string> facts = {{"kind", kStatisticsKind}, {"version", "2"}};
+  if (!s.model.empty()) facts["model"] = s.model;
+  SafetensorsWriter writer(file, declared, facts);
   for (const auto& [name, tensor] : tensors) {
     const at::Tensor flat = tensor.contiguous();
     writer.write(flat.const_data_ptr(), static_cast<size_t>(flat.nbytes()));
@@ -114,6 +116,7 @@ ActivationStatistics load_statistics(const fs::path& path) {
   const auto kind = file.metadata().find("kind");
   check(kind != file.metadata().end() && kind->second == kStatisticsKind, path.string(), kStatisticsKind, "another kind of file");
   ActivationStatistics out;
+  if (const auto model = file.metadata().find("model"); model != file.metadata().end()) out.model = model->second;
   for (const auto& [name, entry] : file.tensors()) {
     check(entry.dtype == Dtype::f64, path.string() + ": '" + name + "'", "F64", dtype_name(entry.dtype));
     at::Tensor tensor = at::empty(entry.shape, at::kDouble);

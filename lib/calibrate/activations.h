@@ -18,6 +18,7 @@ struct ActivationStatistics {
   at::Tensor hidden_magnitude;                    ///< (D): magnitude as above, over what attention and MLP read (outputs of the norms before them)
   at::Tensor hidden_square;                       ///< (D): mean of x^2 over positions, layers' inputs and outputs
   int64_t tokens = 0, rows = 0;
+  std::string model;  ///< checkpoint_fingerprint() of the model they are of; "" if nobody wrote it down
 };
 
 struct CalibrationOptions {
@@ -31,7 +32,8 @@ struct CalibrationOptions {
 /// the same bits whatever the threads and interruptions.
 ActivationStatistics collect_activations(Decoder& model, const TokenRows& rows, const CalibrationOptions& options, ProcessGroup& group);
 
-/// As one safetensors file with names `magnitude.<weight>`, `mean_square.<weight>`, `block_influence`, `hidden_magnitude`, `hidden_square`, `counts`.
+/// As one safetensors file with names `magnitude.<weight>`, `mean_square.<weight>`, `block_influence`, `hidden_magnitude`, `hidden_square`, `counts`;
+/// the model stands in the metadata.
 void save_statistics(const ActivationStatistics& statistics, const fs::path& file);
 ActivationStatistics load_statistics(const fs::path& file);
 

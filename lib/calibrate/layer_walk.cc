@@ -11,13 +11,6 @@
 
 namespace attar {
 
-namespace {
-
-/// Leaves a layer in the middle: every input asked for was shown.
-struct AllSeen {};
-
-}  // namespace
-
 std::vector<std::vector<std::string>> input_groups(int64_t layer) {
   const auto named = [layer](const char* rest) { return layer_name(layer, rest) + ".weight"; };
   return {{named("self_attn.q_proj"), named("self_attn.k_proj"), named("self_attn.v_proj")},
@@ -26,7 +19,8 @@ std::vector<std::vector<std::string>> input_groups(int64_t layer) {
           {named("mlp.down_proj")}};
 }
 
-LayerWalk::LayerWalk(Decoder& model, const TokenRows& rows, const LayerWalkOptions& options, ProcessGroup& group) : model_(&model), group_(&group) {
+LayerWalk::LayerWalk(Decoder& model, const TokenRows& rows, const LayerWalkOptions& options, ProcessGroup& group)
+    : model_(&model), group_(&group), keep_bytes_(options.keep_bytes) {
   at::NoGradGuard no_grad;
   const int64_t count = std::min(options.rows, rows.rows());
   check(count > 0, "calibration", "a row or more", "none", "give more text, or shorter rows (data.seq)");
@@ -53,35 +47,47 @@ LayerWalk::LayerWalk(Decoder& model, const TokenRows& rows, const LayerWalkOptio
 
 int64_t LayerWalk::layers() const { return static_cast<int64_t>(model_->spec().layers.size()); }
 
-void LayerWalk::show(const std::vector<std::string>& weights, const Visitor& visit) {
+at::Tensor LayerWalk::mixed(const Part& part) const {
+  const at::Device device = model_->weights().begin()->second.device();
+  if (part.mixed.defined()) return part.mixed.to(device);
+  return model_->half_mixed(layer_, half_, model_->half_input(layer_, half_, part.states.to(device)), part.tokens);
+}
+
+void LayerWalk::finish_half() {
+  const at::Device device = model_->weights().begin()->second.device();
+  for (Part& part : parts_) {
+    part.states = model_->half_output(layer_, half_, part.states.to(device), mixed(part)).to(at::kCPU, at::kFloat);
+    part.mixed = at::Tensor();
+  }
+  kept_ = 0;
+  half_ = half_ == Decoder::Half::attention ? Decoder::Half::feed_forward : Decoder::Half::attention;
+}
+
+void LayerWalk::show(const std::string& weight, const Visitor& visit) {
   assert(layer_ < layers());
   at::NoGradGuard no_grad;
+  const std::vector<std::vector<std::string>> groups = input_groups(layer_);
+  const auto found = std::find_if(groups.begin(), groups.end(),
+                                  [&](const auto& names) { return std::find(names.begin(), names.end(), weight) != names.end(); });
+  assert(found != groups.end());
+  const bool attention = found - groups.begin() < 2, first = (found - groups.begin()) % 2 == 0;
+  if (half_ == Decoder::Half::attention && !attention) finish_half();
+  assert(attention == (half_ == Decoder::Half::attention));
   const at::Device device = model_->weights().begin()->second.device();
-  for (const Part& part : parts_) {
-    size_t seen = 0;
-    model_->set_observer([&](const std::string& name, const at::Tensor& x) {
-      if (std::find(weights.begin(), weights.end(), name) == weights.end()) return;
-      const at::Tensor flat = x.detach().reshape({-1, x.size(-1)}).to(at::kCPU, at::kFloat);
-      visit(name, part.valid.all().item<bool>() ? flat.contiguous() : flat.index({part.valid}));
-      if (++seen == weights.size()) throw AllSeen{};
-    });
-    try {
-      model_->after_layer(layer_, part.states.to(device), part.tokens);
-    } catch (const AllSeen&) {
-      // What follows in the layer is of no interest.
-    } catch (...) {
-      model_->set_observer({});
-      throw;
-    }
+  for (Part& part : parts_) {
+    const at::Tensor x = first ? model_->half_input(layer_, half_, part.states.to(device)) : mixed(part);
+    const int64_t bytes = static_cast<int64_t>(x.nbytes());
+    if (!first && !part.mixed.defined() && kept_ + bytes <= keep_bytes_) part.mixed = x.to(at::kCPU), kept_ += bytes;
+    const at::Tensor flat = x.reshape({-1, x.size(-1)}).to(at::kCPU, at::kFloat);
+    visit(part.valid.all().item<bool>() ? flat.contiguous() : flat.index({part.valid}));
   }
-  model_->set_observer({});
 }
 
 void LayerWalk::advance() {
   assert(layer_ < layers());
   at::NoGradGuard no_grad;
-  const at::Device device = model_->weights().begin()->second.device();
-  for (Part& part : parts_) part.states = model_->after_layer(layer_, part.states.to(device), part.tokens).to(at::kCPU, at::kFloat);
+  if (half_ == Decoder::Half::attention) finish_half();
+  finish_half();
   ++layer_;
 }
 

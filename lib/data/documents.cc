@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "data/row_reader.h"
 #include "data/rows.h"
+#include "data/task.h"
 #include "tokenizer/chat_template.h"
 
 namespace attar {
@@ -9,7 +10,7 @@ namespace attar {
 struct DocumentReader::State {
   std::vector<fs::path> files;
   DataConfig config;
-  std::optional<TaskConfig> task;
+  std::unique_ptr<const TaskRows> task;
   size_t file = 0;     ///< index of the file that is open or comes next
   int64_t given = 0;
   std::unique_ptr<RecordReader> records;
@@ -39,7 +40,7 @@ DocumentReader::DocumentReader(const fs::path& path, const DataConfig& config, c
   state_->files = data_files(path);
   state_->config = config;
   if (tokenizer && config.chat == "auto" && !tokenizer->chat_template().empty()) state_->tokenizer = tokenizer;
-  if (task && config.kind == "auto") state_->task = *task;
+  if (task && config.kind == "auto") state_->task = std::make_unique<const TaskRows>(*task);
 }
 
 DocumentReader::~DocumentReader() = default;
@@ -102,22 +103,12 @@ bool DocumentReader::State::document(const Json& record, Document& out) const {
 }
 
 void DocumentReader::State::example(const Json& record, Document& out) const {
-  std::string prompt, answer;
   if (task) {
-    auto fields = records->texts(record);
-    const std::string text = records->text(record, task->text), label = records->text(record, task->label);
-    if (!task->labels.empty() && std::find(task->labels.begin(), task->labels.end(), label) == task->labels.end())
-      fail(records->place() + ": label '" + label + "'", "a label of task " + task->name, "one that it does not have",
-           nearest_hint(label, task->labels));
-    fields["text"] = text;
-    fields["label"] = label;
-    prompt = fill_template(task->prompt, fields);
-    answer = fill_template(task->answer, fields);
-  } else {
-    prompt = records->text(record, config.prompt);
-    answer = records->text(record, config.answer);
+    out = task->document(*records, record, learn_all());
+    return;
   }
-  if (answer.empty()) fail(records->place() + ": field '" + (task ? task->label : config.answer) + "'", "an answer", "empty text");
+  std::string prompt = records->text(record, config.prompt), answer = records->text(record, config.answer);
+  if (answer.empty()) fail(records->place() + ": field '" + config.answer + "'", "an answer", "empty text");
   out.whole = true;
   if (!prompt.empty()) {
     out.pieces.push_back({std::move(prompt), learn_all()});
@@ -164,7 +155,8 @@ void DocumentReader::State::templated(const Json& messages, Document& out) const
   if (!chat_template) chat_template = std::make_unique<const Chat>(*tokenizer);
   try {
     out.joined = true;
-    for (ChatPiece& piece : chat_template->pieces(messages, learn_all())) out.pieces.push_back({std::move(piece.text), piece.learn, true, piece.apart});
+    for (ChatPiece& piece : chat_template->pieces(messages, learn_all()))
+      out.pieces.push_back({std::move(piece.text), piece.learn, true, piece.apart});
   } catch (const Error& error) {
     Fault fault = error.faults().front();
     fault.what = records->place() + ": " + fault.what;

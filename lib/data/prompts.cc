@@ -36,7 +36,7 @@ std::vector<int32_t> chatml_prompt(const Json& messages, const Tokenizer& tokeni
 struct PromptReader::State {
   std::vector<fs::path> files;
   DataConfig config;
-  std::optional<TaskConfig> task;
+  std::unique_ptr<const TaskRows> task;
   const Tokenizer& tokenizer;
   int64_t prefix;
   size_t file = 0;
@@ -107,16 +107,8 @@ struct PromptReader::State {
   }
 
   void take_question(const Json& record, Prompt& out) {
-    std::string prompt;
-    if (task) {
-      auto fields = records->texts(record);
-      fields["text"] = records->text(record, task->text);
-      if (record.contains(task->label)) fields["label"] = records->text(record, task->label);
-      prompt = fill_template(task->prompt, fields);
-    } else {
-      prompt = records->text(record, config.prompt);
-    }
-    if (prompt.empty()) fail(records->place() + ": field '" + (task ? task->text : config.prompt) + "'", "a prompt", "empty text");
+    std::string prompt = task ? task->example(*records, record, false).prompt : records->text(record, config.prompt);
+    if (prompt.empty()) fail(records->place() + (task ? ": the task's prompt" : ": field '" + config.prompt + "'"), "a prompt", "empty text");
     out.kind = Prompt::Kind::answer;
     out.ids = prompt_ids(prompt, tokenizer);
     out.record = {{config.prompt, std::move(prompt)}};
@@ -128,7 +120,7 @@ PromptReader::PromptReader(const fs::path& path, const DataConfig& config, const
   // The checks of its keys are the document reader's.
   DocumentReader(path, config, task, &tokenizer);
   check(prefix >= 1, "prefix", "1 or more", str(prefix));
-  if (task && config.kind == "auto") state_->task = *task;
+  if (task && config.kind == "auto") state_->task = std::make_unique<const TaskRows>(*task);
 }
 
 PromptReader::~PromptReader() = default;
@@ -167,12 +159,10 @@ bool PromptReader::next(Prompt& prompt) {
   }
 }
 
-bool written_row(const Prompt& prompt, const std::vector<int32_t>& ids, const Tokenizer& tokenizer, const DataConfig& config, Json& row,
-                 std::string& why) {
-  std::vector<int32_t> all;
-  if (prompt.kind == Prompt::Kind::text) all.assign(prompt.ids.begin() + prompt.bos, prompt.ids.end());
-  all.insert(all.end(), ids.begin(), ids.end());
-  std::string bytes = tokenizer.decode(all);
+namespace {
+
+/// A whole text, of a continued one the beginning too, into the prompt's row.
+bool row_of_text(const Prompt& prompt, std::string bytes, const DataConfig& config, Json& row, std::string& why) {
   // A text that was cut inside a character loses that character.
   const std::string text = complete_utf8(bytes);
   why = text.find_first_not_of(" \t\r\n") == std::string::npos ? "empty" : is_utf8(text) ? "" : "broken";
@@ -181,6 +171,27 @@ bool written_row(const Prompt& prompt, const std::vector<int32_t>& ids, const To
   if (prompt.kind == Prompt::Kind::chat) row[config.messages].push_back({{"role", "assistant"}, {"content", text}});
   else row[prompt.kind == Prompt::Kind::text ? config.text : config.answer] = text;
   return true;
+}
+
+}  // namespace
+
+bool written_row(const Prompt& prompt, const std::vector<int32_t>& ids, const Tokenizer& tokenizer, const DataConfig& config, Json& row,
+                 std::string& why) {
+  std::vector<int32_t> all;
+  if (prompt.kind == Prompt::Kind::text) all.assign(prompt.ids.begin() + prompt.bos, prompt.ids.end());
+  all.insert(all.end(), ids.begin(), ids.end());
+  return row_of_text(prompt, tokenizer.decode(all), config, row, why);
+}
+
+bool written_text_row(const Prompt& prompt, const std::string& text, const Tokenizer& tokenizer, const DataConfig& config, Json& row,
+                      std::string& why) {
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos) {
+    why = "empty";
+    return false;
+  }
+  std::string begun;
+  if (prompt.kind == Prompt::Kind::text) begun = tokenizer.decode({prompt.ids.begin() + prompt.bos, prompt.ids.end()});
+  return row_of_text(prompt, begun + text, config, row, why);
 }
 
 std::vector<int64_t> ending_ids(const Tokenizer& tokenizer, const DataConfig& config) {

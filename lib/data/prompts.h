@@ -36,6 +36,10 @@ class PromptReader {
 bool written_row(const Prompt& prompt, const std::vector<int32_t>& ids, const Tokenizer& tokenizer, const DataConfig& config, Json& row,
                  std::string& why);
 
+/// The same for an answer, or the continuation of prompt.ids, that somebody wrote as text.
+bool written_text_row(const Prompt& prompt, const std::string& text, const Tokenizer& tokenizer, const DataConfig& config, Json& row,
+                      std::string& why);
+
 /// Ids that end what a model writes: EOS, and what ends an assistant's turn in the tokenizer's chat template (or ChatML).
 std::vector<int64_t> ending_ids(const Tokenizer& tokenizer, const DataConfig& config);
 

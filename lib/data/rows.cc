@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/signals.h"
+#include "data/packed.h"
 #include "data/task.h"
 
 namespace attar {
@@ -114,6 +115,8 @@ void hash_tensor(Sha256& hash, const at::Tensor& tensor) {
   hash.add(flat.data_ptr(), flat.nbytes());
 }
 
+}  // namespace
+
 std::string rows_fingerprint(const TokenRows& rows) {
   Sha256 hash;
   hash.add(str("attar rows 1 ", rows.rows(), " ", rows.seq(), "\n"));
@@ -122,7 +125,6 @@ std::string rows_fingerprint(const TokenRows& rows) {
   hash_tensor(hash, rows.segments);
   return hash.hex();
 }
-}  // namespace
 
 int64_t TokenRows::learned_tokens() const {
   if (rows() == 0 || seq() < 2) return 0;
@@ -173,6 +175,9 @@ TokenRows make_rows(DocumentReader& documents, const Tokenizer& tokenizer, const
 
 TokenRows join_rows(const std::vector<TokenRows>& parts, const std::vector<std::string>& names) {
   assert(!parts.empty() && parts.size() == names.size());
+  for (size_t i = 1; i < parts.size(); ++i)
+    check(parts[i].seq() == parts[0].seq(), "rows of " + names[i], str("as long as those of ", names[0], ", ", parts[0].seq()), str(parts[i].seq()),
+          "pack them with one --seq, that of data.seq");
   TokenRows out;
   Sha256 data;
   const auto joined = [&parts](at::Tensor TokenRows::*table) {

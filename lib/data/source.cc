@@ -21,7 +21,8 @@ RowSource::RowSource(const TokenRows& rows, int64_t batch, uint64_t seed, bool s
     : rows_(rows), batch_(batch), rank_(rank), ranks_(ranks), seed_(seed), shuffle_(shuffle) {
   check(rows.rows() > 0, "rows of data", "one at least", "none");
   check(batch > 0, "train.batch", "1 or more", str(batch));
-  check(batch % std::max<int64_t>(ranks, 1) == 0, "train.batch", str("a multiple of the ", ranks, " ranks"), str(batch), "each rank takes an equal part");
+  check(batch % std::max<int64_t>(ranks, 1) == 0, "train.batch", str("a multiple of the ", ranks, " ranks"), str(batch),
+        "each rank takes an equal part");
   check(ranks > 0 && rank >= 0 && rank < ranks, "rank of a source", "0 to ranks-1", str(rank, " of ", ranks));
 }
 

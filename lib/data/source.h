@@ -8,7 +8,8 @@
 namespace attar {
 
 /// Named tensors of one step. Always there: ids (B, T) int64, labels (B, T) int64 (next token to be predicted from this position, -100: none),
-/// segments (B, T) int32, prompt (B, T) bool (the label is part of a prompt), rows (B) int64 numbers of the rows. Wrappers add columns (a teacher's signal).
+/// segments (B, T) int32, prompt (B, T) bool (the label is part of a prompt), rows (B) int64 numbers of the rows. Wrappers add columns (a teacher's
+/// signal).
 struct Batch {
   std::map<std::string, at::Tensor> columns;
   const at::Tensor& at(const std::string& name) const;  ///< assert-like Error if missing

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/yaml.h"
 #include "data/row_reader.h"
+#include "spec/task_check.h"
 
 namespace attar {
 
@@ -23,10 +24,6 @@ std::string task_path(const std::string& written, const fs::path& base) {
     }
   }
   fail(path.string(), "a data file", "nothing there", "looked in the working directory and upwards from " + base.string());
-}
-
-void check_label(const TaskConfig& task, const std::string& label, const std::string& place) {
-  fail(place + ": label '" + label + "'", "a label of task " + task.name, "one that it does not have", nearest_hint(label, task.labels));
 }
 
 /// How many ids each of the pieces [begin, end) gives when they are encoded as one text: what a runtime does with a rendered conversation.
@@ -72,9 +69,12 @@ TaskConfig load_task(const fs::path& file) {
 }
 
 TaskConfig complete_task(TaskConfig task, const fs::path& base) {
+  if (std::vector<Fault> faults = task_faults(task); !faults.empty()) throw Error(std::move(faults));
   task.train = task_path(task.train, base);
   task.test = task_path(task.test, base);
   task.valid = task_path(task.valid, base);
+  task.schema = task_path(task.schema, base);
+  if (task.kind != "classification") return task;
   std::set<std::string> seen;
   for (const auto& label : task.labels)
     if (!seen.insert(label).second) fail("labels of task " + task.name, "each label once", "'" + label + "' twice");
@@ -88,25 +88,6 @@ TaskConfig complete_task(TaskConfig task, const fs::path& base) {
   }
   check(task.labels.size() > 1, "labels of task " + task.name, "two or more", str(task.labels.size()));
   return task;
-}
-
-std::vector<TaskExample> read_task(const fs::path& file, const TaskConfig& task, int64_t limit) {
-  std::map<std::string, int64_t> numbers;
-  for (const auto& label : task.labels) numbers.emplace(label, static_cast<int64_t>(numbers.size()));
-  std::vector<TaskExample> out;
-  RecordReader records(file);
-  Json record;
-  while ((limit == 0 || static_cast<int64_t>(out.size()) < limit) && records.next(record)) {
-    auto fields = records.texts(record);
-    const std::string text = records.text(record, task.text), label = records.text(record, task.label);
-    const auto found = numbers.find(label);
-    if (found == numbers.end()) check_label(task, label, records.place());
-    fields["text"] = text;
-    fields["label"] = label;
-    out.push_back({fill_template(task.prompt, fields), found->second, records.line()});
-  }
-  if (out.empty()) fail(file.string(), "rows of data", "none");
-  return out;
 }
 
 std::vector<std::string> task_answers(const TaskConfig& task) {

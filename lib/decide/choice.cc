@@ -27,7 +27,8 @@ std::optional<double> paid(const Json& artifact, const std::string& what) {
 
 std::vector<std::string> pareto(std::vector<Trade> points) {
   std::erase_if(points, [](const Trade& p) { return !std::isfinite(p.paid) || !std::isfinite(p.lost); });
-  std::sort(points.begin(), points.end(), [](const Trade& a, const Trade& b) { return std::tie(a.paid, a.lost, a.id) < std::tie(b.paid, b.lost, b.id); });
+  std::sort(points.begin(), points.end(),
+            [](const Trade& a, const Trade& b) { return std::tie(a.paid, a.lost, a.id) < std::tie(b.paid, b.lost, b.id); });
   std::vector<std::string> out;
   double best = INFINITY;
   for (const Trade& p : points)
@@ -68,8 +69,12 @@ Json decide(const Json& artifacts, const Json& judged_gates, const std::map<std:
     if (!artifact) continue;
     const auto main = main_metric(*artifact);
     const auto gates = gated.find(id);
-    list.push_back({{"artifact", id}, {"stage", candidate.stage}, {"values", candidate.values}, {"bytes", paid(*artifact, "size") ? Json((*artifact)["bytes"]) : Json()},
-                    {"quality", main ? Json(*double_of(main->measure)) : Json()}, {"passed", gates == gated.end() ? Json() : Json(gates->second)}});
+    list.push_back({{"artifact", id},
+                    {"stage", candidate.stage},
+                    {"values", candidate.values},
+                    {"bytes", paid(*artifact, "size") ? Json((*artifact)["bytes"]) : Json()},
+                    {"quality", main ? Json(*double_of(main->measure)) : Json()},
+                    {"passed", gates == gated.end() ? Json() : Json(gates->second)}});
   }
   return {{"choice", choice.empty() ? Json() : Json(choice)},
           {"choice_rule", gated.empty() ? "the smallest artifact; the recipe sets no gates"

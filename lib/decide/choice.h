@@ -23,7 +23,8 @@ struct SweepCandidate {
 };
 
 /// `decision` of report.json: {choice, choice_rule, fronts: {size, latency, cost}, candidates: [{artifact, stage, values, bytes, quality, passed}]}.
-/// The choice is the smallest artifact with gates whose gates all hold (without gates: the smallest); among the candidates of a sweep where there is one.
+/// The choice is the smallest artifact with gates whose gates all hold (without gates: the smallest); among the candidates of a sweep where there is
+/// one.
 Json decide(const Json& artifacts, const Json& judged_gates, const std::map<std::string, SweepCandidate>& candidates);
 
 }  // namespace attar

@@ -26,7 +26,8 @@ class PriceCheck {
   PriceCheck(std::string file, std::vector<Fault>& faults) : file_(std::move(file)), faults_(faults) {}
   void day(const std::string& key, const std::string& date) {
     if (!is_day(date))
-      add(key + ".date", "the day of the price, YYYY-MM-DD", date.empty() ? "nothing" : date, "a price without its day says nothing; look it up and write the day down");
+      add(key + ".date", "the day of the price, YYYY-MM-DD", date.empty() ? "nothing" : date,
+          "a price without its day says nothing; look it up and write the day down");
   }
   void price(const std::string& key, double value) {
     if (!(value >= 0 && std::isfinite(value))) add(key, "0 or more", str(value));
@@ -80,7 +81,8 @@ Json artifact_cost(const Json& artifact, const PriceConfig& prices) {
   // A second of computing: the paid time around it, and its energy.
   const double second = machine.per_hour / 3600 / machine.utilisation + machine.watts * prices.energy.per_kwh / kJoulesPerKwh;
   const double read_s = *first / *prompt, write_s = 1 / *writing;
-  const double talk_s = static_cast<double>(talk.turns) * (static_cast<double>(talk.prompt_tokens) * read_s + static_cast<double>(talk.new_tokens) * write_s);
+  const double talk_s =
+      static_cast<double>(talk.turns) * (static_cast<double>(talk.prompt_tokens) * read_s + static_cast<double>(talk.new_tokens) * write_s);
   const double conversations = kMillion * talk_s * second;
   const double month = kHoursPerMonth * machine.per_hour + kHoursPerMonth * machine.utilisation * machine.watts * prices.energy.per_kwh / 1000;
   const double possible = kHoursPerMonth * 3600 * machine.utilisation / talk_s;
@@ -97,11 +99,24 @@ Json artifact_cost(const Json& artifact, const PriceConfig& prices) {
     }
     apis[name] = std::move(entry);
   }
-  return {{"currency", prices.currency}, {"date", machine.date}, {"per_million_input_tokens", kMillion * read_s * second},
-          {"per_million_output_tokens", kMillion * write_s * second}, {"per_million_conversations", conversations}, {"conversation_s", talk_s},
-          {"conversations_per_month_possible", possible}, {"machine_per_month", month}, {"apis", std::move(apis)},
-          {"assumptions", {{"per_hour", machine.per_hour}, {"utilisation", machine.utilisation}, {"watts", machine.watts}, {"per_kwh", prices.energy.per_kwh},
-                           {"turns", talk.turns}, {"prompt_tokens", talk.prompt_tokens}, {"new_tokens", talk.new_tokens}, {"batch", 1}}}};
+  return {{"currency", prices.currency},
+          {"date", machine.date},
+          {"per_million_input_tokens", kMillion * read_s * second},
+          {"per_million_output_tokens", kMillion * write_s * second},
+          {"per_million_conversations", conversations},
+          {"conversation_s", talk_s},
+          {"conversations_per_month_possible", possible},
+          {"machine_per_month", month},
+          {"apis", std::move(apis)},
+          {"assumptions",
+           {{"per_hour", machine.per_hour},
+            {"utilisation", machine.utilisation},
+            {"watts", machine.watts},
+            {"per_kwh", prices.energy.per_kwh},
+            {"turns", talk.turns},
+            {"prompt_tokens", talk.prompt_tokens},
+            {"new_tokens", talk.new_tokens},
+            {"batch", 1}}}};
 }
 
 double cost_share(const Json& cost, const std::string& api) {

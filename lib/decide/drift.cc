@@ -116,7 +116,8 @@ TextProfile read_profile(const Json& json, const std::string& where) {
   out.lengths = get<std::vector<double>>(json, "lengths", where);
   out.surprisal = get<std::vector<double>>(json, "surprisal", where);
   for (const auto& pair : get<std::vector<std::vector<int64_t>>>(json, "tokens", where)) {
-    check(pair.size() == 2 && pair[0] >= 0 && pair[0] <= INT32_MAX && pair[1] > 0, where + ": tokens", "pairs of a token and its count", "another form");
+    check(pair.size() == 2 && pair[0] >= 0 && pair[0] <= INT32_MAX && pair[1] > 0, where + ": tokens", "pairs of a token and its count",
+          "another form");
     out.counts[static_cast<int32_t>(pair[0])] = pair[1];
   }
   check(out.lengths.size() == out.surprisal.size(), where + ": lengths and surprisal", "one of each a text",
@@ -140,7 +141,8 @@ KolmogorovSmirnov kolmogorov_smirnov(std::vector<double> a, std::vector<double> 
 }
 
 double fisher_exact(int64_t a, int64_t a_all, int64_t b, int64_t b_all) {
-  check(a >= 0 && b >= 0 && a <= a_all && b <= b_all, "counts of a two-by-two table", "parts of their wholes", str(a, "/", a_all, ", ", b, "/", b_all));
+  check(a >= 0 && b >= 0 && a <= a_all && b <= b_all, "counts of a two-by-two table", "parts of their wholes",
+        str(a, "/", a_all, ", ", b, "/", b_all));
   const auto log_choose = [](int64_t n, int64_t k) {
     return boost::math::lgamma(static_cast<double>(n + 1)) - boost::math::lgamma(static_cast<double>(k + 1)) -
            boost::math::lgamma(static_cast<double>(n - k + 1));

@@ -23,7 +23,8 @@ TextProfile profile_texts(const std::vector<std::vector<int32_t>>& texts, const 
 /// Strict; Error names `where`.
 TextProfile read_profile(const Json& json, const std::string& where);
 
-/// Largest distance between two samples' distribution functions, and its p-value by Kolmogorov's limit (Smirnov 1948); conservative where values repeat.
+/// Largest distance between two samples' distribution functions, and its p-value by Kolmogorov's limit (Smirnov 1948); conservative where values
+/// repeat.
 struct KolmogorovSmirnov {
   double distance = 0, p = 1;
 };

@@ -34,28 +34,40 @@ bool task_metric(const std::string& key, std::string& task, std::string& metric)
   return true;
 }
 
-std::vector<double> values_of_metric(const Scores& scores, const std::string& metric) {
+/// A metric of each example: one that the file keeps, or one that follows from the labels' probabilities; nothing where it is no mean over examples.
+std::optional<std::vector<double>> values_of_metric(const Scores& scores, const std::string& metric) {
+  const auto kept = std::find(scores.header.metrics.begin(), scores.header.metrics.end(), metric);
+  const auto number = static_cast<size_t>(kept - scores.header.metrics.begin());
+  if (kept == scores.header.metrics.end() && metric != "accuracy" && metric != "brier" && metric != "label_nll") return std::nullopt;
   std::vector<double> out;
-  for (const ExampleScore& row : scores.rows) out.push_back(metric == "brier" ? row.brier : -std::log(std::max(row.label_probability, 1e-300)));
+  for (const ExampleScore& row : scores.rows) {
+    if (kept != scores.header.metrics.end()) out.push_back(row.values[number]);
+    else if (metric == "accuracy") out.push_back(row.correct() ? 1 : 0);
+    else out.push_back(metric == "brier" ? row.brier : -std::log(std::max(row.label_probability, 1e-300)));
+  }
   return out;
 }
 
 /// Over the same examples, where both artifacts' scores are there and the metric is a mean over examples.
-std::optional<NumberDifference> paired_difference(const std::string& artifact, const std::string& other, const std::string& key, const ScoresOf& scores) {
+std::optional<NumberDifference> paired_difference(const std::string& artifact, const std::string& other, const std::string& key,
+                                                  const ScoresOf& scores) {
   std::string task, metric;
-  if (!scores || !task_metric(key, task, metric) || (metric != "accuracy" && metric != "brier" && metric != "label_nll")) return std::nullopt;
+  if (!scores || !task_metric(key, task, metric)) return std::nullopt;
   const Scores *a = scores(artifact, task), *b = scores(other, task);
   if (!a || !b || a->header.examples_sha256 != b->header.examples_sha256 || a->rows.size() != b->rows.size()) return std::nullopt;
-  if (metric != "accuracy") {
-    if (a->rows.size() < 2) return std::nullopt;
-    return NumberDifference{paired_means(values_of_metric(*a, metric), values_of_metric(*b, metric)), "paired, Student"};
+  const auto own = values_of_metric(*a, metric), others = values_of_metric(*b, metric);
+  if (!own || !others) return std::nullopt;
+  const auto whole = [](double value) { return value == 0 || value == 1; };
+  if (!std::all_of(own->begin(), own->end(), whole) || !std::all_of(others->begin(), others->end(), whole)) {
+    if (own->size() < 2) return std::nullopt;
+    return NumberDifference{paired_means(*own, *others), "paired, Student"};
   }
   int64_t only_a = 0, only_b = 0;
-  for (size_t i = 0; i < a->rows.size(); ++i) {
-    only_a += a->rows[i].correct() && !b->rows[i].correct();
-    only_b += !a->rows[i].correct() && b->rows[i].correct();
+  for (size_t i = 0; i < own->size(); ++i) {
+    only_a += (*own)[i] > (*others)[i];
+    only_b += (*own)[i] < (*others)[i];
   }
-  return NumberDifference{paired_proportions(only_a, only_b, static_cast<int64_t>(a->rows.size())), "paired, Tango 1998"};
+  return NumberDifference{paired_proportions(only_a, only_b, static_cast<int64_t>(own->size())), "paired, Tango 1998"};
 }
 
 }  // namespace
@@ -76,7 +88,8 @@ bool more_is_better(const std::string& key) {
   return is_share(last) || last == "tokens_per_s" || last == "exact" || last == "rouge_l";
 }
 
-NumberDifference number_difference(const Json& artifacts, const std::string& artifact, const std::string& other, const std::string& key, const ScoresOf& scores) {
+NumberDifference number_difference(const Json& artifacts, const std::string& artifact, const std::string& other, const std::string& key,
+                                   const ScoresOf& scores) {
   const Json *own = at_path(artifacts, artifact + "." + key), *measure = at_path(artifacts, other + "." + key);
   const auto a = double_of(own), b = double_of(measure);
   if (!a || !b) return {};
@@ -106,7 +119,8 @@ Json judge_gates(const std::vector<Gate>& gates, const Json& artifacts, const Sc
       judged["of"] = gate.limit.within->of;
       judged["method"] = found.method.empty() ? Json() : Json(found.method);
       if (found.method.empty()) {
-        judged["note"] = double_of(at_path(artifacts, gate.limit.within->of + "." + key)) ? "no interval is known for it" : "not measured of " + gate.limit.within->of;
+        judged["note"] = double_of(at_path(artifacts, gate.limit.within->of + "." + key)) ? "no interval is known for it"
+                                                                                          : "not measured of " + gate.limit.within->of;
         held = false;
       } else {
         judged["difference"] = {{"value", found.difference.value}, {"low", found.difference.low}, {"high", found.difference.high}};

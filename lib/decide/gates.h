@@ -31,13 +31,14 @@ struct NumberDifference {
   Difference difference;
   std::string method;
 };
-NumberDifference number_difference(const Json& artifacts, const std::string& artifact, const std::string& other, const std::string& key, const ScoresOf& scores);
+NumberDifference number_difference(const Json& artifacts, const std::string& artifact, const std::string& other, const std::string& key,
+                                   const ScoresOf& scores);
 
 /// Whether more of this number is better: shares and tokens/s; not errors, sizes, times, distances.
 bool more_is_better(const std::string& key);
 
-/// Every gate with the number it met: [{path, limit, value, passed}], with `within` also {of, difference {value, low, high}, method}; a number that was
-/// not measured, or a difference without an interval, fails (`note` says so). `family` stands where a sweep gave the gate.
+/// Every gate with the number it met: [{path, limit, value, passed}], with `within` also {of, difference {value, low, high}, method}; a number that
+/// was not measured, or a difference without an interval, fails (`note` says so). `family` stands where a sweep gave the gate.
 Json judge_gates(const std::vector<Gate>& gates, const Json& artifacts, const ScoresOf& scores);
 
 /// Whether the run passes: every gate of single artifacts, and of each swept stage at least one candidate all of its gates.

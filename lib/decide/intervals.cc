@@ -13,7 +13,8 @@ namespace {
 /// Tango's score statistic for H0: difference = delta, standard normal under it. Falls as delta grows.
 double tango_score(double only_a, double only_b, double n, double delta) {
   const double a = 2 * n, b = -only_a - only_b + (2 * n - only_a + only_b) * delta, c = -only_b * delta * (1 - delta);
-  const double share_b = (std::sqrt(std::max(0.0, b * b - 4 * a * c)) - b) / (2 * a);  // likeliest share of cases that only the second has, given delta
+  const double share_b =
+      (std::sqrt(std::max(0.0, b * b - 4 * a * c)) - b) / (2 * a);  // likeliest share of cases that only the second has, given delta
   const double variance = n * (2 * share_b + delta * (1 - delta));
   const double above = only_a - only_b - n * delta;
   if (variance <= 0) return above == 0 ? 0 : above > 0 ? INFINITY : -INFINITY;
@@ -40,7 +41,8 @@ double binomial_tail(int64_t successes, int64_t trials, double share) {
 
 double binomial_upper_bound(int64_t failures, int64_t trials, double confidence) {
   if (trials <= 0 || failures >= trials) return 1;
-  return boost::math::binomial_distribution<double>::find_upper_bound_on_p(static_cast<double>(trials), static_cast<double>(failures), 1 - confidence);
+  return boost::math::binomial_distribution<double>::find_upper_bound_on_p(static_cast<double>(trials), static_cast<double>(failures),
+                                                                           1 - confidence);
 }
 
 Difference paired_proportions(int64_t only_a, int64_t only_b, int64_t n, double z) {

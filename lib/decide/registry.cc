@@ -67,18 +67,21 @@ void Registry::make_tables() {
     Query query(database_, "PRAGMA user_version");
     if (query.next()) version = query.integer(0);
   }
-  if (version != 0) return check(version == kRegistryVersion, database_.file().string(), str("a registry of version ", kRegistryVersion), str(version));
+  if (version != 0)
+    return check(version == kRegistryVersion, database_.file().string(), str("a registry of version ", kRegistryVersion), str(version));
   {
     Query query(database_, "SELECT count(*) FROM sqlite_master");
     check(query.next() && query.integer(0) == 0, database_.file().string(), "a registry of attar", "another SQLite file");
   }
   database_.run(
       "BEGIN IMMEDIATE;"
-      "CREATE TABLE models(id INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, artifact TEXT NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL,"
-      " run TEXT NOT NULL, added TEXT NOT NULL, verdict TEXT NOT NULL, numbers TEXT NOT NULL, lineage TEXT NOT NULL, recipe TEXT NOT NULL, UNIQUE(name, version));"
-      "CREATE TABLE uses(id INTEGER PRIMARY KEY, name TEXT NOT NULL, model INTEGER NOT NULL REFERENCES models(id), action TEXT NOT NULL, at TEXT NOT NULL,"
-      " undone INTEGER NOT NULL DEFAULT 0);"
-      "CREATE TABLE checks(id INTEGER PRIMARY KEY, model INTEGER NOT NULL REFERENCES models(id), at TEXT NOT NULL, data TEXT NOT NULL, found TEXT NOT NULL);"
+      "CREATE TABLE models(id INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL, artifact TEXT NOT NULL, path TEXT NOT NULL,"
+      " sha256 TEXT NOT NULL, run TEXT NOT NULL, added TEXT NOT NULL, verdict TEXT NOT NULL, numbers TEXT NOT NULL, lineage TEXT NOT NULL,"
+      " recipe TEXT NOT NULL, UNIQUE(name, version));"
+      "CREATE TABLE uses(id INTEGER PRIMARY KEY, name TEXT NOT NULL, model INTEGER NOT NULL REFERENCES models(id), action TEXT NOT NULL,"
+      " at TEXT NOT NULL, undone INTEGER NOT NULL DEFAULT 0);"
+      "CREATE TABLE checks(id INTEGER PRIMARY KEY, model INTEGER NOT NULL REFERENCES models(id), at TEXT NOT NULL, data TEXT NOT NULL,"
+      " found TEXT NOT NULL);"
       "PRAGMA user_version = 1; COMMIT");
 }
 
@@ -94,12 +97,14 @@ RegistryModel Registry::add(const fs::path& run, const std::string& artifact, co
     for (const auto& [known, value] : artifacts_of(report).items()) ids.push_back(known);
     fail("artifact", "one of the report", id, nearest_hint(id, ids));
   }
-  const fs::path written = get<std::string>(*entry, "path", file.string()), path = fs::weakly_canonical(written.is_absolute() ? written : run / written);
+  const fs::path written = get<std::string>(*entry, "path", file.string());
+  const fs::path path = fs::weakly_canonical(written.is_absolute() ? written : run / written);
   const auto sha256 = get<std::string>(*entry, "sha256", file.string());
   check_unchanged(path, sha256, "evaluate again before adding it");
   const std::string job = name.empty() ? text_of(find_at(report, {"name"})) : name;
   check(!job.empty() && job.find('@') == std::string::npos, "name", "text without '@'", job);
-  Json lineage = {{"stages", report.value("lineage", Json::object())}, {"data", report.value("data", Json::object())}, {"gates_met", gates_met(report, id)}};
+  Json lineage = {{"stages", report.value("lineage", Json::object())}, {"data", report.value("data", Json::object())},
+                  {"gates_met", gates_met(report, id)}};
   for (auto& [stage, facts] : lineage["stages"].items()) facts.erase("facts");
   Transaction transaction(database_);
   {
@@ -109,11 +114,12 @@ RegistryModel Registry::add(const fs::path& run, const std::string& artifact, co
   }
   Query insert(database_,
                "INSERT INTO models(name, version, artifact, path, sha256, run, added, verdict, numbers, lineage, recipe) VALUES"
-               "(?1, (SELECT coalesce(max(version), 0) + 1 FROM models WHERE name = ?1), ?2, ?3, ?4, ?5, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?6, ?7, ?8, ?9)");
+               "(?1, (SELECT coalesce(max(version), 0) + 1 FROM models WHERE name = ?1), ?2, ?3, ?4, ?5,"
+               " strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?6, ?7, ?8, ?9)");
   Json numbers = *entry;
   numbers.erase("task_details");
-  insert.bind(job).bind(id).bind(path.string()).bind(sha256).bind(fs::weakly_canonical(run).string()).bind(text_of(find_at(report, {"verdict"}))).bind(to_line(numbers))
-      .bind(to_line(lineage)).bind(to_line(report.value("recipe", Json())));
+  insert.bind(job).bind(id).bind(path.string()).bind(sha256).bind(fs::weakly_canonical(run).string());
+  insert.bind(text_of(find_at(report, {"verdict"}))).bind(to_line(numbers)).bind(to_line(lineage)).bind(to_line(report.value("recipe", Json())));
   insert.next();
   const int64_t number = database_.last_id();
   transaction.commit();
@@ -122,7 +128,8 @@ RegistryModel Registry::add(const fs::path& run, const std::string& artifact, co
 
 std::optional<RegistryModel> Registry::in_use(const std::string& name, int64_t before) {
   Query query(database_, std::string("SELECT m.id, m.version, m.name, m.artifact, m.path, m.sha256, m.run, m.added, m.verdict, m.numbers, u.id "
-                                     "FROM uses u JOIN models m ON m.id = u.model WHERE u.name = ? AND u.undone = 0 AND (? = 0 OR u.id < ?) AND u.action = 'promoted' ORDER BY u.id DESC LIMIT 1"));
+                                     "FROM uses u JOIN models m ON m.id = u.model WHERE u.name = ? AND u.undone = 0 AND (? = 0 OR u.id < ?) "
+                                     "AND u.action = 'promoted' ORDER BY u.id DESC LIMIT 1"));
   query.bind(name).bind(before).bind(before);
   if (!query.next()) return std::nullopt;
   RegistryModel model = model_of(query, database_.file());
@@ -202,7 +209,9 @@ RegistryModel Registry::roll_back(const std::string& name) {
 }
 
 Json Registry::history(const std::string& name) {
-  Query query(database_, "SELECT m.name || '@' || m.version, u.action, u.at FROM uses u JOIN models m ON m.id = u.model WHERE ?1 = '' OR u.name = ?1 ORDER BY u.id");
+  Query query(database_,
+              "SELECT m.name || '@' || m.version, u.action, u.at FROM uses u JOIN models m ON m.id = u.model "
+              "WHERE ?1 = '' OR u.name = ?1 ORDER BY u.id");
   query.bind(name);
   Json out = Json::array();
   while (query.next()) out.push_back({{"model", query.text(0)}, {"action", query.text(1)}, {"at", query.text(2)}});
@@ -257,8 +266,9 @@ std::vector<Recheck> Registry::recheck(bool all, double margin, const std::strin
       found.worse = true;
     }
     Query insert(database_, "INSERT INTO checks(model, at, data, found) VALUES(?, strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), ?, ?)");
-    insert.bind(model.id).bind(data).bind(to_line(Json{{"metric", found.metric}, {"measured", found.measured}, {"low", found.low}, {"high", found.high},
-                                                      {"worse", found.worse}, {"note", found.note}}));
+    const Json facts = {{"metric", found.metric}, {"measured", found.measured}, {"low", found.low},
+                        {"high", found.high},     {"worse", found.worse},       {"note", found.note}};
+    insert.bind(model.id).bind(data).bind(to_line(facts));
     insert.next();
     out.push_back(std::move(found));
   }
@@ -275,7 +285,8 @@ Json compare_models(const RegistryModel& a, const RegistryModel& b) {
     if (const Json* tasks = find_at(model->numbers, {"tasks"}); tasks && tasks->is_object())
       for (const auto& [task, metrics] : tasks->items())
         for (const auto& [metric, measure] : metrics.items()) add("tasks." + task + "." + metric);
-  for (const char* key : {"perplexity", "kld", "top1_agreement", "latency.tokens_per_s", "latency.ttft_s", "cost.per_million_conversations"}) add(key);
+  for (const char* key :
+       {"perplexity", "kld", "top1_agreement", "latency.tokens_per_s", "latency.ttft_s", "cost.per_million_conversations"}) add(key);
   const Json artifacts = {{"a", a.numbers}, {"b", b.numbers}};
   Json out = Json::array();
   for (const std::string& key : keys) {
@@ -285,7 +296,8 @@ Json compare_models(const RegistryModel& a, const RegistryModel& b) {
     if (left && right) {
       const NumberDifference found = number_difference(artifacts, "a", "b", key, nullptr);
       row["difference"] = {{"value", *left - *right}};
-      if (!found.method.empty() && found.method != "exact") row["difference"]["low"] = found.difference.low, row["difference"]["high"] = found.difference.high;
+      if (!found.method.empty() && found.method != "exact")
+        row["difference"]["low"] = found.difference.low, row["difference"]["high"] = found.difference.high;
     }
     out.push_back(std::move(row));
   }

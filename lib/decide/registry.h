@@ -31,8 +31,8 @@ struct Recheck {
 class Registry {
  public:
   Registry(const fs::path& file, bool create);
-  /// Adds an artifact of a finished run ("" : the report's choice); the file must still be the one that was measured. The same file under the same name
-  /// is not added twice. `name` empty: the recipe's.
+  /// Adds an artifact of a finished run ("" : the report's choice); the file must still be the one that was measured. The same file under the same
+  /// name is not added twice. `name` empty: the recipe's.
   RegistryModel add(const fs::path& run, const std::string& artifact, const std::string& name);
   std::vector<RegistryModel> list(const std::string& name = "");
   /// NAME@VERSION, NAME (the promoted one, else the newest), or a number. Error names the nearest.

@@ -26,7 +26,8 @@ constexpr int64_t kQuantiles = 40;
 
 double log_beta(double a, double b) { return std::lgamma(a) + std::lgamma(b) - std::lgamma(a + b); }
 
-/// Probability that a test of `rows` fresh rows will pass, after `seen`: failures beta-binomial by Jeffreys' prior, at most as many as the test allows.
+/// Probability that a test of `rows` fresh rows will pass, after `seen`: failures beta-binomial by Jeffreys' prior, at most as many as the test
+/// allows.
 double chance_to_pass(const Served& seen, int64_t rows, double error, double doubt) {
   int64_t allowed = -1, refused = rows;
   while (refused - allowed > 1) {
@@ -37,7 +38,8 @@ double chance_to_pass(const Served& seen, int64_t rows, double error, double dou
   double chance = 0;
   for (int64_t k = 0; k <= allowed; ++k) {
     const double wrong = static_cast<double>(k);
-    chance += std::exp(std::lgamma(n + 1) - std::lgamma(wrong + 1) - std::lgamma(n - wrong + 1) + log_beta(a + wrong, b + n - wrong) - log_beta(a, b));
+    chance +=
+        std::exp(std::lgamma(n + 1) - std::lgamma(wrong + 1) - std::lgamma(n - wrong + 1) + log_beta(a + wrong, b + n - wrong) - log_beta(a, b));
   }
   return chance;
 }
@@ -59,14 +61,27 @@ std::vector<double> quantiles_from_the_top(const std::vector<double>& sureness, 
 }  // namespace
 
 std::vector<double> sureness_of(const Scores& scores, const std::string& score) {
+  if (score == "learned")
+    check(!scores.header.learned.is_null(), "score learned", "a score that was learned from " + scores.header.artifact + "'s hidden states", "none",
+          "evaluate with learned_score: last");
   std::vector<double> out;
   out.reserve(scores.rows.size());
   for (const ExampleScore& row : scores.rows) {
     if (score == "max_probability") out.push_back(row.max_probability);
     else if (score == "margin") out.push_back(row.margin);
     else if (score == "entropy") out.push_back(-row.entropy);
-    else fail("score", "max_probability, margin or entropy", score);
+    else if (score == "learned") out.push_back(row.learned);
+    else fail("score", "max_probability, margin, entropy or learned", score);
   }
+  return out;
+}
+
+Scores routing_rows(const Scores& scores, const std::string& score, const Scores& like) {
+  if (score != "learned") return scores;
+  Scores out{scores.header, {}, scores.file_sha256};
+  for (size_t i = 0; i < scores.rows.size(); ++i)
+    if (!like.rows.at(i).fitted) out.rows.push_back(scores.rows[i]);
+  check(!out.rows.empty(), "examples of " + scores.header.artifact, "some that its learned score was not fitted on", "none");
   return out;
 }
 

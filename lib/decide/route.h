@@ -8,8 +8,12 @@
 
 namespace attar {
 
-/// How sure the model is of each example by a score's name (max_probability, margin, entropy); higher is surer (entropy: negated). Error on another name.
+/// How sure the model is of each example by a score's name (max_probability, margin, entropy, learned); higher is surer (entropy: negated). Error on
+/// another name, or where no score was learned.
 std::vector<double> sureness_of(const Scores& scores, const std::string& score);
+
+/// The rows that routing by a score may use: by a learned one not those that it was fitted on. `like`: whose marks count. Error if none are left.
+Scores routing_rows(const Scores& scores, const std::string& score, const Scores& like);
 
 /// A threshold on sureness and what it was tested on.
 struct Threshold {
@@ -19,10 +23,12 @@ struct Threshold {
   double p_value = 1, error_bound = 1; ///< exact, of the test rows; upper bound on the share of wrong answers at the same confidence
 };
 
-/// Loosest threshold whose share of wrong answers among those served is at most `error` with probability `confidence`: Learn-then-Test (Angelopoulos et
-/// al. 2021, arXiv 2110.01052). A fifth of the rows, drawn by seed, chooses the thresholds (quantiles) and where to begin; the others test them from
-/// there to looser ones with p = P(Binomial(served, error) <= wrong), stopping at the first p above 1 - confidence. Fixed sequence: no correction is due.
-Threshold learn_then_test(const std::vector<double>& sureness, const std::vector<double>& correct, double error, double confidence, uint64_t seed = 0);
+/// Loosest threshold whose share of wrong answers among those served is at most `error` with probability `confidence`: Learn-then-Test (Angelopoulos
+/// et al. 2021, arXiv 2110.01052). A fifth of the rows, drawn by seed, chooses the thresholds (quantiles) and where to begin; the others test them
+/// from there to looser ones with p = P(Binomial(served, error) <= wrong), stopping at the first p above 1 - confidence. Fixed sequence: no
+/// correction is due.
+Threshold learn_then_test(const std::vector<double>& sureness, const std::vector<double>& correct, double error, double confidence,
+                          uint64_t seed = 0);
 
 /// The system that sends its least sure requests to the large model, at one share of large calls.
 struct RoutePoint {

@@ -61,14 +61,21 @@ std::vector<double> Scores::correct() const {
   return out;
 }
 
-ScoreWriter::ScoreWriter(const fs::path& place, const ScoreHeader& header) : file_(place) {
-  file_.write(to_line(Json{{"format", kScoreFormat}, {"version", kScoreVersion}, {"artifact", header.artifact}, {"model_sha256", header.model_sha256},
-                           {"task", header.task}, {"examples_sha256", header.examples_sha256}, {"labels", header.labels}}) + "\n");
+ScoreWriter::ScoreWriter(const fs::path& place, const ScoreHeader& header)
+    : file_(place), learned_(!header.learned.is_null()), valued_(!header.metrics.empty()) {
+  Json head = {{"format", kScoreFormat}, {"version", kScoreVersion}, {"artifact", header.artifact}, {"model_sha256", header.model_sha256},
+                           {"task", header.task}, {"examples_sha256", header.examples_sha256}, {"labels", header.labels}};
+  if (valued_) head["metrics"] = header.metrics;
+  if (learned_) head["learned"] = header.learned;
+  file_.write(to_line(head) + "\n");
 }
 
 void ScoreWriter::add(const ExampleScore& s) {
-  file_.write(to_line(Json{{"i", rows_++}, {"label", s.label}, {"chosen", s.chosen}, {"correct", s.correct()}, {"max_probability", s.max_probability},
-                           {"margin", s.margin}, {"entropy", s.entropy}, {"label_probability", s.label_probability}, {"brier", s.brier}}) + "\n");
+  Json row = {{"i", rows_++}, {"label", s.label}, {"chosen", s.chosen}, {"correct", s.correct()}, {"max_probability", s.max_probability},
+                           {"margin", s.margin}, {"entropy", s.entropy}, {"label_probability", s.label_probability}, {"brier", s.brier}};
+  if (valued_) row["values"] = s.values;
+  if (learned_) row["learned"] = s.learned, row["fitted"] = s.fitted;
+  file_.write(to_line(row) + "\n");
 }
 
 void ScoreWriter::commit() { file_.commit(); }
@@ -86,6 +93,11 @@ Scores read_scores(const fs::path& file) {
   Scores out;
   out.header = {get<std::string>(head, "artifact", name), get<std::string>(head, "model_sha256", name), get<std::string>(head, "task", name),
                 get<std::string>(head, "examples_sha256", name), get<std::vector<std::string>>(head, "labels", name)};
+  if (head.contains("metrics")) out.header.metrics = get<std::vector<std::string>>(head, "metrics", name);
+  if (head.contains("learned")) {
+    out.header.learned = head["learned"];
+    check(out.header.learned.is_object(), name + ":1: learned", "a learned score", to_line(out.header.learned).substr(0, 60));
+  }
   const int64_t labels = static_cast<int64_t>(out.header.labels.size());
   check(labels > 0, name + ":1", "labels", "none");
   while (lines.next(line)) {
@@ -103,7 +115,10 @@ Scores read_scores(const fs::path& file) {
     s.entropy = share_of(row, "entropy", place, std::log(static_cast<double>(labels)) + 1e-6);
     s.label_probability = share_of(row, "label_probability", place, 1);
     s.brier = share_of(row, "brier", place, 2 + 1e-9);
-    out.rows.push_back(s);
+    if (!out.header.learned.is_null()) s.learned = share_of(row, "learned", place, 1), s.fitted = get<bool>(row, "fitted", place);
+    if (!out.header.metrics.empty()) s.values = get<std::vector<double>>(row, "values", place);
+    check(s.values.size() == out.header.metrics.size(), place + ": values", str(out.header.metrics.size()), str(s.values.size()));
+    out.rows.push_back(std::move(s));
   }
   check(!out.rows.empty(), name, "examples", "none");
   out.file_sha256 = sha256_file(file);

@@ -17,6 +17,9 @@ struct ExampleScore {
   double entropy = 0;                ///< over the labels, nats
   double label_probability = 0;      ///< of the right label
   double brier = 0;                  ///< squared error of the labels' probabilities, summed over labels
+  double learned = 0;                ///< where the header has a learned score: probability that the answer is right, by the hidden state
+  bool fitted = false;               ///< the learned score was fitted on this row: routing leaves it out
+  std::vector<double> values;        ///< of the header's metrics
   bool correct() const { return label == chosen; }
 };
 /// From the probabilities of all labels; `label`: the right one, -1 where it is not known.
@@ -27,6 +30,9 @@ struct ScoreHeader {
   std::string artifact, model_sha256, task;
   std::string examples_sha256;       ///< of the prompts and right labels, in order: scores are paired only where it is equal
   std::vector<std::string> labels;
+  std::vector<std::string> metrics =
+      {};  ///< of the task's metrics those that are means over the examples (rouge_l ...); accuracy, brier and label_nll follow from the rows
+  Json learned;                      ///< the learned score (eval/learned_score.h); null: none
 };
 
 struct Scores {
@@ -45,6 +51,7 @@ class ScoreWriter {
 
  private:
   AtomicFile file_;
+  bool learned_ = false, valued_ = false;
   int64_t rows_ = 0;
 };
 
@@ -53,7 +60,8 @@ Scores read_scores(const fs::path& file);
 /// Error unless both are of the same task and the same examples in the same order.
 void check_paired(const Scores& a, const Scores& b);
 
-/// Where an evaluate stage keeps the scores of one artifact: scores/<task>/<artifact>.jsonl, with anything but letters, digits, '.', '_' and '-' replaced.
+/// Where an evaluate stage keeps the scores of one artifact: scores/<task>/<artifact>.jsonl, with anything but letters, digits, '.', '_' and '-'
+/// replaced.
 fs::path score_file(const fs::path& stage_folder, const std::string& task, const std::string& artifact);
 
 }  // namespace attar

@@ -14,7 +14,8 @@ Weights weigh_files(const fs::path& path) {
   } else {
     for (const auto& entry : fs::directory_iterator(path)) {
       const std::string name = entry.path().filename().string();
-      if (entry.is_regular_file() && (name.ends_with(".safetensors") || name.ends_with(".gguf") || name.ends_with(".onnx") || name.ends_with(".onnx.data")))
+      if (entry.is_regular_file() &&
+          (name.ends_with(".safetensors") || name.ends_with(".gguf") || name.ends_with(".onnx") || name.ends_with(".onnx.data")))
         if (name != "codes.safetensors" && name != "statistics.safetensors") files.push_back(entry.path());
     }
     std::sort(files.begin(), files.end());

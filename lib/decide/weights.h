@@ -5,7 +5,8 @@
 
 namespace attar {
 
-/// Bytes of the files that hold a model's weights, and their hash: the file's own where it is one, else that of all files' hashes in order of their names.
+/// Bytes of the files that hold a model's weights, and their hash: the file's own where it is one, else that of all files' hashes in order of their
+/// names.
 struct Weights {
   uint64_t bytes = 0;
   std::string sha256;

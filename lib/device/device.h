@@ -15,7 +15,8 @@ bool cuda_usable(std::string* why_not = nullptr);
 void set_up_machine(int64_t threads);
 int64_t thread_count();
 
-/// While it lives, and if wanted, freed memory goes back to the system: work that trades time for memory would else keep the holes between its temporaries.
+/// While it lives, and if wanted, freed memory goes back to the system: work that trades time for memory would else keep the holes between its
+/// temporaries.
 class FreedMemoryGivenBack {
  public:
   explicit FreedMemoryGivenBack(bool wanted);

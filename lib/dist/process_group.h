@@ -24,7 +24,8 @@ class ProcessGroup {
 };
 
 std::shared_ptr<ProcessGroup> single_process();
-/// The process's one group, made at the first call and kept: every stage of a run works in it. From RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT (torchrun), SLURM_* or OMPI_*; a group of one when none is set.
+/// The process's one group, made at the first call and kept: every stage of a run works in it. From RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT
+/// (torchrun), SLURM_* or OMPI_*; a group of one when none is set.
 std::shared_ptr<ProcessGroup> process_group_from_environment();
 
 }  // namespace attar

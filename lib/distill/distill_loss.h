@@ -6,8 +6,9 @@ namespace attar {
 /// linear_loss as an operation of autograd: the scalar sum, differentiable in hidden (N, D) and weight (V, D).
 struct DistillLoss {
   at::Tensor sum;      ///< scalar float32 with gradient
-  double kl = 0;       ///< sum of the teacher's terms, without term and row weights
-  double ce = 0;       ///< sum of cross-entropy, without weights
+  at::Tensor terms;    ///< (2) float64 on the same device: sums of the teacher's terms and of cross-entropy, without term and row weights
+  double kl() const;   ///< the teacher's; waits for the device
+  double ce() const;
 };
 DistillLoss distill_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
                          const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab);

@@ -16,7 +16,7 @@ at::Tensor hidden_state_loss(const at::Tensor& student, const at::Tensor& teache
         str("(", teacher.size(1), ", ", student.size(1), ")"),
         projection.defined() ? str("(", projection.size(0), ", ", projection.size(1), ")") : str("none, with states of width ", student.size(1)),
         "widths that differ need a learned projection");
-  const at::Tensor rows = labels.ne(-100).nonzero().squeeze(1);
+  const at::Tensor rows = labels.ne(-100).nonzero().squeeze(1).to(student.device(), /*non_blocking=*/true);
   const at::ScalarType type = student.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   at::Tensor x = student.index_select(0, rows).to(type);
   if (projection.defined()) x = x.matmul(projection.to(type).t());

@@ -4,6 +4,8 @@
 #include <fstream>
 #include <optional>
 
+#include "eval/gpu_counters.h"
+
 namespace attar {
 namespace {
 
@@ -16,7 +18,7 @@ std::optional<double> number_in(const fs::path& file) {
 
 }  // namespace
 
-EnergyMeter::EnergyMeter(const fs::path& powercap) {
+EnergyMeter::EnergyMeter(const fs::path& powercap, std::string nvml) : nvml_(std::move(nvml)) {
   std::vector<fs::path> folders;
   std::error_code error;
   for (fs::directory_iterator it(powercap, error), end; !error && it != end; it.increment(error))
@@ -29,30 +31,53 @@ EnergyMeter::EnergyMeter(const fs::path& powercap) {
     if (!domain.starts_with("package") && domain != "dram") continue;
     const auto range = number_in(folder / "max_energy_range_uj"), now = number_in(folder / "energy_uj");
     if (range && *range > 0 && now) counters_.push_back({domain, folder / "energy_uj", *range, *now});
-    else if (reason_.empty()) reason_ = "the counter of " + domain + " cannot be read (Linux lets only root read energy_uj)";
+    else if (no_counters_.empty()) no_counters_ = "the counter of " + domain + " cannot be read (Linux lets only root read energy_uj)";
   }
   // A part of the packages would look like the whole.
-  if (!reason_.empty()) counters_.clear();
-  else if (counters_.empty()) reason_ = "this machine shows no RAPL counters";
+  if (!no_counters_.empty()) counters_.clear();
+  else if (counters_.empty()) no_counters_ = "this machine shows no RAPL counters";
+  reason_ = no_counters_;
+}
+
+EnergyMeter::~EnergyMeter() = default;
+
+void EnergyMeter::count_gpus(bool wanted) {
+  gpus_ = wanted ? std::make_unique<GpuCounters>(nvml_) : nullptr;
+  reason_ = no_counters_;
+  if (gpus_ && !gpus_->reason().empty()) reason_ = gpus_->reason();
+  else if (gpus_ && !reason_.empty()) reason_ = "without processors: " + reason_;
+  start();
 }
 
 void EnergyMeter::start() {
   for (Counter& counter : counters_) counter.begin = number_in(counter.file).value_or(counter.begin);
+  gpus_begin_ = gpus_ ? gpus_->joules() : std::vector<double>();
 }
 
 double EnergyMeter::joules() const {
-  double sum = 0;
+  if (domains().empty()) return 0;
+  double microjoules = 0, sum = 0;
   for (const Counter& counter : counters_) {
     const double used = number_in(counter.file).value_or(counter.begin) - counter.begin;
-    sum += used < 0 ? used + counter.range : used;
+    microjoules += used < 0 ? used + counter.range : used;
   }
-  return 1e-6 * sum;
+  const std::vector<double> now = gpus_ ? gpus_->joules() : std::vector<double>();
+  for (size_t i = 0; i < now.size(); ++i) sum += std::max(0.0, now[i] - gpus_begin_[i]);
+  return 1e-6 * microjoules + sum;
 }
 
 std::vector<std::string> EnergyMeter::domains() const {
   std::vector<std::string> out;
+  if (gpus_ && gpus_->count() == 0) return out;
   for (const Counter& counter : counters_) out.push_back(counter.domain);
+  for (size_t i = 0; gpus_ && i < gpus_->count(); ++i) out.push_back("gpu-" + std::to_string(i));
   return out;
+}
+
+std::string EnergyMeter::source() const {
+  if (domains().empty()) return "";
+  if (!gpus_) return "RAPL";
+  return counters_.empty() ? "NVML" : "RAPL and NVML";
 }
 
 }  // namespace attar

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,16 +9,25 @@
 
 namespace attar {
 
-/// Energy that processors and their memory used, by the RAPL counters of Linux (Documentation/power/powercap/powercap.rst): those of every package
-/// and DRAM domain together, whoever used it. A counter that ran over its range once is followed; packages do so after some minutes at full load.
+class GpuCounters;
+
+/// Energy that a machine's parts used, whoever used it. Processors and their memory by the RAPL counters of Linux
+/// (Documentation/power/powercap/powercap.rst): those of every package and DRAM domain together; a counter that ran over its range once is followed,
+/// packages do so after some minutes at full load. GPUs, for a model that runs on one, by NVML's total energy (nvmlDeviceGetTotalEnergyConsumption,
+/// Volta or later), all that NVML sees.
 class EnergyMeter {
  public:
-  explicit EnergyMeter(const fs::path& powercap = "/sys/class/powercap");
-  /// Why there is no number; empty: there is one.
+  /// `nvml`: the library that is opened when GPUs are counted.
+  explicit EnergyMeter(const fs::path& powercap = "/sys/class/powercap", std::string nvml = "libnvidia-ml.so.1");
+  ~EnergyMeter();
+  /// GPUs count from now on, or no longer. Without NVML there is then no number: processors alone would look like the whole.
+  void count_gpus(bool wanted);
+  /// What is left out and why; empty: nothing. With no domains it is why there is no number.
   const std::string& reason() const { return reason_; }
   void start();
   double joules() const;                        ///< since start(); 0 where counters cannot be read
-  std::vector<std::string> domains() const;     ///< "package-0", "dram", ... in the order of their folders
+  std::vector<std::string> domains() const;     ///< "package-0", "dram", ..., "gpu-0", ... in the order of their folders and of NVML
+  std::string source() const;                   ///< "RAPL", "NVML", "RAPL and NVML"; empty without domains
 
  private:
   struct Counter {
@@ -26,7 +36,9 @@ class EnergyMeter {
     double range = 0, begin = 0;                ///< microjoules; what it holds at most
   };
   std::vector<Counter> counters_;
-  std::string reason_;
+  std::string nvml_, no_counters_, reason_;
+  std::unique_ptr<GpuCounters> gpus_;
+  std::vector<double> gpus_begin_;              ///< joules
 };
 
 }  // namespace attar

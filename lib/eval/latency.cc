@@ -33,7 +33,8 @@ Json LatencyResult::energy_json() const {
   if (energy_domains.empty()) return no_energy.empty() ? "not measured" : "not measured: " + no_energy;
   const auto tokens = static_cast<int64_t>(tokens_per_s.size()) * options.new_tokens;
   return Json{{"value", joules / static_cast<double>(std::max<int64_t>(tokens, 1))}, {"joules", joules}, {"seconds", seconds},
-              {"watts", joules / std::max(seconds, 1e-9)}, {"tokens", tokens}, {"domains", energy_domains}, {"source", "RAPL"}};
+              {"watts", joules / std::max(seconds, 1e-9)}, {"tokens", tokens}, {"domains", energy_domains}, {"source", energy_source},
+              {"left_out", no_energy.empty() ? Json() : Json(no_energy)}};
 }
 
 LatencyResult measure_latency(const Decoder& model, LatencyOptions options, EnergyMeter* energy) {
@@ -48,6 +49,7 @@ LatencyResult measure_latency(const Decoder& model, LatencyOptions options, Ener
   out.options = options;
   Rng rng(options.seed, stream_of("latency"));
   Clock::time_point measured_from = Clock::now();
+  if (energy) energy->count_gpus(model.weights().begin()->second.is_cuda());
   for (int64_t run = -options.warm_up; run < options.runs; ++run) {
     if (run == 0) {
       if (energy) energy->start();
@@ -74,6 +76,7 @@ LatencyResult measure_latency(const Decoder& model, LatencyOptions options, Ener
   if (energy) {
     out.seconds = std::chrono::duration<double>(Clock::now() - measured_from).count();
     out.joules = energy->joules(), out.energy_domains = energy->domains(), out.no_energy = energy->reason();
+    out.energy_source = energy->source();
   }
   std::sort(out.first_token_s.begin(), out.first_token_s.end());
   std::sort(out.tokens_per_s.begin(), out.tokens_per_s.end());

@@ -21,8 +21,9 @@ struct LatencyResult {
   Json to_json() const;
   double joules = 0, seconds = 0;                   ///< of the measured runs together, where the meter could be read
   std::vector<std::string> energy_domains;          ///< whose energy it is; empty: not measured
-  std::string no_energy;                            ///< why not
-  /// {value (joules a new token, its part of the prompt included), joules, seconds, watts, tokens, domains, source}, or "not measured" and why.
+  std::string energy_source, no_energy;             ///< which counters; what is left out or why there is no number
+  /// {value (joules a new token, its part of the prompt included), joules, seconds, watts, tokens, domains, source, left_out}, or "not measured"
+  /// and why. GPUs count where the model lies on one.
   Json energy_json() const;
 };
 /// Prompts are random ids, other ones in every run; options are cut to what the model's context holds.

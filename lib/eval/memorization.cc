@@ -11,7 +11,8 @@ namespace attar {
 namespace {
 
 /// Numbers of the texts that are long enough, spread evenly and `most` at most; `skipped` counts the others.
-std::vector<int64_t> tried_texts(const std::vector<std::vector<int32_t>>& texts, const MemorizationOptions& options, const char* kind, int64_t& skipped) {
+std::vector<int64_t> tried_texts(const std::vector<std::vector<int32_t>>& texts, const MemorizationOptions& options, const char* kind,
+                                 int64_t& skipped) {
   std::vector<int64_t> able;
   for (size_t i = 0; i < texts.size(); ++i)
     if (static_cast<int64_t>(texts[i].size()) >= options.prefix + options.length) able.push_back(static_cast<int64_t>(i));
@@ -42,7 +43,8 @@ std::vector<int64_t> reproduced_texts(const Decoder& model, const std::vector<st
     for (size_t i = begin; i < end; ++i) {
       const auto& text = texts[static_cast<size_t>(tried[i])];
       const auto& ids = written[i - begin].ids;
-      if (static_cast<int64_t>(ids.size()) == options.length && std::equal(ids.begin(), ids.end(), text.begin() + options.prefix)) out.push_back(tried[i]);
+      if (static_cast<int64_t>(ids.size()) == options.length && std::equal(ids.begin(), ids.end(), text.begin() + options.prefix))
+        out.push_back(tried[i]);
     }
     progress.update(done += static_cast<int64_t>(end - begin));
   }

@@ -2,7 +2,9 @@
 #include <array>
 
 #include "base/json.h"
+#include "eval/logit_rows.h"
 #include "eval/positions.h"
+#include "eval/running.h"
 
 namespace attar {
 
@@ -12,6 +14,7 @@ class TokenCalibration {
  public:
   /// log_probs (n, V) of n positions, targets (n) the tokens that follow.
   void add(const at::Tensor& log_probs, const at::Tensor& targets);
+  void add(double confidence, bool right);
   double error() const;  ///< sum over bins of share times |right - confidence|
 
  private:
@@ -31,10 +34,10 @@ struct PerplexityResult {
   Json to_json() const;  ///< {value, stderr, nll, tokens, protocol, ece, and where bytes are known bytes and bits_per_byte}
 };
 
-/// From single negative log-likelihoods (nats).
-PerplexityResult perplexity_of(const std::vector<double>& nll, std::string protocol);
+/// From negative log-likelihoods (nats).
+PerplexityResult perplexity_of(const RunningMean& nll, std::string protocol);
 
-/// Runs the model over all positions once. Memory: one forward pass, a slice of logits, 8 bytes a scored token.
+/// Runs the model over all positions once. Memory: one forward pass and a slice of logits, however long the text is.
 /// Error naming the token if the model's likelihoods are not finite.
 PerplexityResult perplexity(const Decoder& model, ScoredPositions& positions);
 

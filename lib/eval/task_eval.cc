@@ -1,135 +1,23 @@
 #include "eval/task_eval.h"
 
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "base/check.h"
-#include "base/log.h"
-#include "base/signals.h"
-#include "eval/label_trie.h"
-#include "eval/positions.h"
+#include "eval/answer_tree.h"
+#include "eval/task_scores.h"
+#include "eval/written_rows.h"
+#include "spec/task_check.h"
 
 namespace attar {
 
-namespace {
-/// Prompts of one forward pass, padded to the longest, each followed by the tree of answers: (B, P + M).
-struct TreeBatch {
-  TokenBatch tokens;
-  std::vector<int64_t> lengths;  ///< of the prompts
-  int64_t width = 0;             ///< P
-};
-
-/// Who sees whom inside the tree: (M, M), true for the node itself and those above it.
-at::Tensor tree_mask(const LabelTrie& trie) {
-  const int64_t count = trie.inputs();
-  at::Tensor mask = at::zeros({count, count}, at::kBool);
-  bool* data = mask.data_ptr<bool>();
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t j = i; j >= 0; j = trie.input_parents()[static_cast<size_t>(j)]) data[i * count + j] = true;
-  return mask;
-}
-
-TreeBatch tree_batch(const std::vector<const std::vector<int32_t>*>& prompts, const LabelTrie& trie, const at::Tensor& above) {
-  TreeBatch out;
-  const int64_t batch = static_cast<int64_t>(prompts.size()), count = trie.inputs();
-  for (const auto* prompt : prompts) {
-    out.lengths.push_back(static_cast<int64_t>(prompt->size()));
-    out.width = std::max(out.width, out.lengths.back());
-  }
-  const int64_t total = out.width + count;
-  at::Tensor ids = at::zeros({batch, total}, at::kLong), positions = at::zeros({batch, total}, at::kLong);
-  const at::Tensor order = at::arange(out.width, at::kLong);
-  at::Tensor mask = at::zeros({batch, total, total}, at::kBool);
-  mask.slice(1, 0, out.width).slice(2, 0, out.width).copy_(order.unsqueeze(0).le(order.unsqueeze(1)));  // prompts: causal, padding sees what is there
-  mask.slice(1, out.width).slice(2, out.width).copy_(above);
-  for (int64_t b = 0; b < batch; ++b) {
-    const auto& prompt = *prompts[static_cast<size_t>(b)];
-    const int64_t length = out.lengths[static_cast<size_t>(b)];
-    int64_t* id = ids[b].data_ptr<int64_t>();
-    int64_t* position = positions[b].data_ptr<int64_t>();
-    std::copy(prompt.begin(), prompt.end(), id);
-    std::iota(position, position + out.width, int64_t{0});
-    for (int64_t m = 0; m < count; ++m) {
-      id[out.width + m] = trie.input_ids()[static_cast<size_t>(m)];
-      position[out.width + m] = length - 1 + trie.input_depths()[static_cast<size_t>(m)];
-    }
-    mask[b].slice(0, out.width).slice(1, 0, length).fill_(true);
-  }
-  out.tokens.ids = ids;
-  out.tokens.positions = positions;
-  out.tokens.mask = mask;
-  return out;
-}
-}  // namespace
-
 std::vector<std::vector<double>> answer_likelihoods(const Decoder& model, const std::vector<std::vector<int32_t>>& prompts,
                                                     const std::vector<std::vector<int32_t>>& answers, int64_t batch_tokens) {
-  const at::NoGradGuard no_grad;
-  const LabelTrie trie(answers);
-  const at::Device device = model.weights().begin()->second.device();
-  const at::Tensor above = tree_mask(trie);
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    check(!prompts[i].empty(), str("prompt ", i), "one token at least (a tokenizer without BOS needs text)", "none");
-    const int64_t length = static_cast<int64_t>(prompts[i].size()) + trie.depth() - 1;
-    if (model.spec().context > 0 && length > model.spec().context)
-      fail(str("prompt ", i, " with its longest answer"), str("at most ", model.spec().context, " tokens, the model's context"), str(length));
-  }
-  // Edge e is scored at the hidden state of the input it follows: column 0 the prompt's end, column m + 1 input m.
-  std::vector<int64_t> edge_columns, edge_ids;
-  for (const auto& edge : trie.edges()) {
-    edge_columns.push_back(edge.from + 1);
-    edge_ids.push_back(edge.id);
-  }
-  const at::Tensor columns = at::tensor(edge_columns, at::kLong), ids = at::tensor(edge_ids, at::kLong);
-
-  std::vector<size_t> order(prompts.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return prompts[a].size() > prompts[b].size(); });
-  std::vector<std::vector<double>> out(prompts.size());
-  Progress progress("task", static_cast<int64_t>(prompts.size()), "examples");
-  const int64_t nodes = trie.inputs() + 1;
-  for (size_t done = 0; done < order.size();) {
-    const int64_t each = static_cast<int64_t>(prompts[order[done]].size()) + trie.inputs();
-    const size_t many = std::min(order.size() - done, static_cast<size_t>(std::max<int64_t>(1, batch_tokens / each)));
-    std::vector<const std::vector<int32_t>*> chosen;
-    for (size_t i = 0; i < many; ++i) chosen.push_back(&prompts[order[done + i]]);
-    TreeBatch batch = tree_batch(chosen, trie, above);
-    batch.tokens.ids = batch.tokens.ids.to(device);
-    batch.tokens.positions = batch.tokens.positions.to(device);
-    batch.tokens.mask = batch.tokens.mask.to(device);
-    const at::Tensor hidden = model.hidden(batch.tokens);
-    for (size_t i = 0; i < many; ++i) {
-      const int64_t row = static_cast<int64_t>(i);
-      const at::Tensor ends = at::cat({hidden[row].slice(0, batch.lengths[i] - 1, batch.lengths[i]), hidden[row].slice(0, batch.width)});
-      std::vector<double> edges;
-      const int64_t step = slice_rows(model.spec().vocab);
-      at::Tensor normal = at::empty({nodes}, at::kDouble), found = at::empty({static_cast<int64_t>(edge_ids.size())}, at::kDouble);
-      for (int64_t begin = 0; begin < nodes; begin += step) {
-        const int64_t end = std::min(begin + step, nodes);
-        const at::Tensor logits = model.logits(ends.slice(0, begin, end)).to(at::kDouble).cpu();
-        normal.slice(0, begin, end).copy_(at::logsumexp(logits, {1}));
-        const at::Tensor here = columns.ge(begin).logical_and(columns.lt(end)).nonzero().squeeze(1);
-        found.index_put_({here}, logits.index({columns.index_select(0, here) - begin, ids.index_select(0, here)}));
-      }
-      const at::Tensor score = found - normal.index_select(0, columns);
-      const double* value = score.data_ptr<double>();
-      auto& sums = out[order[done + i]];
-      for (const auto& path : trie.label_edges()) {
-        double sum = 0;
-        for (const int64_t edge : path) sum += value[edge];
-        sums.push_back(sum);
-      }
-    }
-    done += many;
-    progress.update(static_cast<int64_t>(done));
-    stop_if_asked();
-  }
-  progress.finish();
+  const std::vector<LabelTrie> tree = {LabelTrie(answers)};
+  std::vector<std::vector<double>> out;
+  for (const EdgeScores& scores : score_answers(model, prompts, tree, batch_tokens, "task")) out.push_back(answer_sums(tree[0], scores));
   return out;
 }
 
@@ -149,36 +37,154 @@ std::vector<double> content_free_priors(const Decoder& model, const Tokenizer& t
   return out;
 }
 
-TaskResult evaluate_task(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task, const std::vector<TaskExample>& examples) {
-  check(!examples.empty(), "examples of task " + task.name, "one at least", "none");
+std::vector<std::vector<int32_t>> prompts_of(const Tokenizer& tokenizer, const std::vector<TaskExample>& examples) {
+  std::vector<std::vector<int32_t>> out;
+  for (const TaskExample& example : examples) out.push_back(prompt_ids(example.prompt, tokenizer));
+  return out;
+}
+
+int64_t fit_prompts(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task, const std::vector<TaskExample>& examples,
+                    const std::vector<int64_t>& answer, const TaskOptions& options, std::vector<std::vector<int32_t>>& prompts) {
+  const int64_t context = model.spec().context;
+  int64_t cut = 0, refused = 0, first_line = 0, first_length = 0;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    std::vector<int32_t>& ids = prompts[i];
+    check(!ids.empty(), str("prompt of ", task.test, ":", examples[i].line), "text, or a tokenizer with BOS", "nothing");
+    // The last token of an answer is never read.
+    const int64_t room = context - answer[i] + 1, length = static_cast<int64_t>(ids.size());
+    if (context > 0) check(room >= 2, "context of the model", "room for a prompt and the longest answer", str(context));
+    if (context <= 0 || length <= room) continue;
+    if (options.shorten) {
+      const int64_t keep = tokenizer.add_bos() && tokenizer.bos() ? 1 : 0;
+      ids.erase(ids.begin() + keep, ids.begin() + keep + (length - room));
+      ++cut;
+    } else if (refused++ == 0) {
+      first_line = examples[i].line, first_length = length + answer[i] - 1;
+    }
+  }
+  if (refused > 0) {
+    fail(str(task.test, ":", first_line, ": prompt with its answer"), str("at most ", context, " tokens, the model's context"),
+         str(first_length, refused > 1 ? str(" (and ", refused - 1, " further rows that are too long)") : ""),
+         "take a model of a longer context, shorten the texts, or let prompts lose their beginning: long_prompts: shorten (--long-prompts shorten)");
+  }
+  return cut;
+}
+
+namespace {
+
+TaskResult classify_rows(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task, const std::vector<TaskExample>& examples,
+                         const TaskOptions& options) {
   TaskResult out;
-  out.name = task.name;
   out.labels = task.labels;
-  std::vector<std::vector<int32_t>> answers, prompts;
+  std::vector<std::vector<int32_t>> answers;
   size_t longest = 0;
   for (const auto& answer : task_answers(task)) {
     answers.push_back(answer_ids(answer, tokenizer));
     longest = std::max(longest, answers.back().size());
   }
-  const int64_t room = model.spec().context > 0 ? model.spec().context - static_cast<int64_t>(longest) + 1 : 0;
-  if (model.spec().context > 0) check(room >= 2, "context of the model", "room for a prompt and the longest answer", str(model.spec().context));
-  for (const auto& example : examples) {
-    std::vector<int32_t> ids = prompt_ids(example.prompt, tokenizer);
-    if (model.spec().context > 0 && static_cast<int64_t>(ids.size()) > room) {
-      const int64_t keep = tokenizer.add_bos() && tokenizer.bos() ? 1 : 0;
-      ids.erase(ids.begin() + keep, ids.begin() + keep + (static_cast<int64_t>(ids.size()) - room));
-      ++out.shortened;
+  const std::vector<int64_t> room(examples.size(), static_cast<int64_t>(longest));
+  auto prompts = prompts_of(tokenizer, examples);
+  out.shortened = fit_prompts(model, tokenizer, task, examples, room, options, prompts);
+  const std::vector<LabelTrie> tree = {LabelTrie(answers)};
+  const bool constrained = task_method(task) == "generation";
+  for (const EdgeScores& scores : score_answers(model, prompts, tree, 4096, "task")) {
+    if (constrained) {
+      ConstrainedChoice choice = constrained_choice(tree[0], scores);
+      out.predicted.push_back(choice.answer);
+      out.likelihoods.push_back(std::move(choice.log_probs));
+    } else {
+      out.likelihoods.push_back(answer_sums(tree[0], scores));
     }
-    prompts.push_back(std::move(ids));
-    out.truth.push_back(example.label);
   }
-  out.likelihoods = answer_likelihoods(model, prompts, answers);
+  for (const TaskExample& example : examples) out.truth.push_back(example.label);
   if (!task.content_free.empty()) {
     out.priors = content_free_priors(model, tokenizer, task, answers);
     for (auto& likelihoods : out.likelihoods)
       for (size_t i = 0; i < likelihoods.size(); ++i) likelihoods[i] -= out.priors[i];
   }
-  score_task(out);
+  return out;
+}
+
+/// Each row's choices as a tree of its own.
+TaskResult choose_rows(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task, const std::vector<TaskExample>& examples,
+                       const TaskOptions& options) {
+  TaskResult out;
+  std::vector<LabelTrie> trees;
+  std::vector<int64_t> room;
+  for (const TaskExample& example : examples) {
+    std::vector<std::vector<int32_t>> answers;
+    for (const std::string& choice : example.choices) answers.push_back(answer_ids(choice, tokenizer));
+    trees.emplace_back(answers);
+    room.push_back(trees.back().depth());
+  }
+  auto prompts = prompts_of(tokenizer, examples);
+  out.shortened = fit_prompts(model, tokenizer, task, examples, room, options, prompts);
+  const bool constrained = task_method(task) == "generation";
+  const std::vector<EdgeScores> scores = score_answers(model, prompts, trees, 4096, "task");
+  for (size_t i = 0; i < examples.size(); ++i) {
+    if (constrained) {
+      ConstrainedChoice choice = constrained_choice(trees[i], scores[i]);
+      out.predicted.push_back(choice.answer);
+      out.likelihoods.push_back(std::move(choice.log_probs));
+    } else {
+      out.likelihoods.push_back(answer_sums(trees[i], scores[i]));
+    }
+  }
+  return out;
+}
+
+/// LAMBADA's protocol: a word is right if each of its tokens is the likeliest where it stands.
+TaskResult last_words(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task, const std::vector<TaskExample>& examples,
+                      const TaskOptions& options) {
+  TaskResult out;
+  std::vector<LabelTrie> trees;
+  std::vector<int64_t> room;
+  std::vector<std::vector<int32_t>> prompts;
+  for (const TaskExample& example : examples) {
+    // Tokens of the whole text, as it is read: those that are not of the text before the word are the word's.
+    const std::vector<int32_t> before = tokenizer.encode(example.prompt), whole = tokenizer.encode(example.prompt + example.answer);
+    size_t same = 0;
+    while (same < before.size() && same + 1 < whole.size() && before[same] == whole[same]) ++same;
+    check(same < whole.size(), str(task.test, ":", example.line), "a last word", "nothing");
+    trees.emplace_back(std::vector<std::vector<int32_t>>{{whole.begin() + static_cast<std::ptrdiff_t>(same), whole.end()}});
+    room.push_back(trees.back().depth());
+    prompts.push_back(prompt_ids("", tokenizer));
+    prompts.back().insert(prompts.back().end(), before.begin(), before.begin() + static_cast<std::ptrdiff_t>(same));
+  }
+  out.shortened = fit_prompts(model, tokenizer, task, examples, room, options, prompts);
+  std::vector<double> right, nll;
+  for (const EdgeScores& scores : score_answers(model, prompts, trees, 4096, "task")) {
+    right.push_back(std::all_of(scores.likeliest.begin(), scores.likeliest.end(), [](uint8_t best) { return best != 0; }) ? 1 : 0);
+    nll.push_back(-std::accumulate(scores.log_probs.begin(), scores.log_probs.end(), 0.0));
+    out.confidence.push_back(std::exp(-nll.back() / static_cast<double>(scores.log_probs.size())));
+    out.predicted.push_back(right.back() > 0);
+  }
+  out.labels = {"wrong", "right"};
+  out.truth.assign(examples.size(), 1);
+  add_share(out, "accuracy", std::move(right));
+  add_mean(out, "word_nll", std::move(nll));
+  return out;
+}
+
+}  // namespace
+
+TaskResult evaluate_task(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task, const std::vector<TaskExample>& examples,
+                         const TaskOptions& options) {
+  check(!examples.empty(), "examples of task " + task.name, "one at least", "none");
+  TaskResult out;
+  if (task.kind == "classification") {
+    out = classify_rows(model, tokenizer, task, examples, options);
+    score_classes(out);
+  } else if (task.kind == "multiple_choice") {
+    out = choose_rows(model, tokenizer, task, examples, options);
+    score_choices(examples, out);
+  } else if (task.kind == "next_word" && task_method(task) == "likelihood") {
+    out = last_words(model, tokenizer, task, examples, options);
+  } else {
+    out = write_rows(model, tokenizer, task, examples, options);
+    score_written(task, examples, out);
+  }
+  out.name = task.name, out.kind = task.kind, out.method = task_method(task), out.metric = task.metric;
   return out;
 }
 

@@ -1,14 +1,15 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "base/check.h"
-#include "eval/task_eval.h"
+#include "eval/task_scores.h"
 
 namespace attar {
 
 namespace {
-constexpr int64_t kBins = 15;
+constexpr int64_t kReliabilityBins = 15;
 constexpr int64_t kResamples = 1000;
 
 /// Shares of the labels by their likelihoods (softmax).
@@ -35,12 +36,12 @@ std::vector<double> f1_of(const std::vector<std::vector<int64_t>>& confusion) {
   return out;
 }
 
-/// Mean F1 over the labels that occur or are predicted.
-double macro_f1_of(const std::vector<std::vector<int64_t>>& confusion) {
+/// Mean F1 over those of the first `labels` labels that occur or are predicted.
+double macro_f1_of(const std::vector<std::vector<int64_t>>& confusion, size_t labels) {
   const std::vector<double> f1 = f1_of(confusion);
   double sum = 0;
   int64_t present = 0;
-  for (size_t c = 0; c < f1.size(); ++c) {
+  for (size_t c = 0; c < labels; ++c) {
     int64_t seen = 0;
     for (size_t other = 0; other < f1.size(); ++other) seen += confusion[c][other] + confusion[other][c];
     sum += f1[c];
@@ -56,20 +57,21 @@ std::vector<ReliabilityBin> bins_of(const std::vector<double>& confidence, const
   if (equal_mass)
     std::stable_sort(order.begin(), order.end(),
                      [&](int64_t a, int64_t b) { return confidence[static_cast<size_t>(a)] < confidence[static_cast<size_t>(b)]; });
-  std::vector<ReliabilityBin> bins(kBins);
+  std::vector<ReliabilityBin> bins(kReliabilityBins);
   const int64_t n = static_cast<int64_t>(order.size());
   for (int64_t i = 0; i < n; ++i) {
     const size_t c = static_cast<size_t>(order[static_cast<size_t>(i)]);
-    const int64_t bin = equal_mass ? i * kBins / n : std::min(kBins - 1, static_cast<int64_t>(confidence[c] * static_cast<double>(kBins)));
+    const auto by_width = [&] { return std::min(kReliabilityBins - 1, static_cast<int64_t>(confidence[c] * static_cast<double>(kReliabilityBins))); };
+    const int64_t bin = equal_mass ? i * kReliabilityBins / n : by_width();
     ReliabilityBin& b = bins[static_cast<size_t>(bin)];
     b.confidence += confidence[c];
     b.accuracy += correct[c];
     ++b.n;
   }
-  for (int64_t i = 0; i < kBins; ++i) {
+  for (int64_t i = 0; i < kReliabilityBins; ++i) {
     ReliabilityBin& b = bins[static_cast<size_t>(i)];
-    b.low = static_cast<double>(i) / kBins;
-    b.high = static_cast<double>(i + 1) / kBins;
+    b.low = static_cast<double>(i) / kReliabilityBins;
+    b.high = static_cast<double>(i + 1) / kReliabilityBins;
     if (b.n == 0) continue;
     b.confidence /= static_cast<double>(b.n);
     b.accuracy /= static_cast<double>(b.n);
@@ -91,28 +93,20 @@ Measure mean_measure(const std::vector<double>& values) {
   const double half = 1.959963984540054 * mean.error;
   return {mean.mean, mean.mean - half, mean.mean + half, static_cast<int64_t>(values.size())};
 }
-}  // namespace
-
-std::vector<double> TaskResult::correct() const {
-  std::vector<double> out;
-  for (size_t i = 0; i < truth.size(); ++i) out.push_back(truth[i] == predicted[i] ? 1 : 0);
-  return out;
-}
-
-void score_task(TaskResult& r) {
+/// What is known of a classification from the labels' likelihoods: confidence, calibration, Brier score.
+void score_shares(TaskResult& r, bool choose) {
   const size_t n = r.truth.size(), count = r.labels.size();
-  check(n > 0 && r.likelihoods.size() == n, "examples of a task", "one at least, each with likelihoods", str(n, " and ", r.likelihoods.size()));
-  r.predicted.clear();
-  r.confidence.clear();
+  check(r.likelihoods.size() == n, "examples of a task", "each with likelihoods", str(n, " and ", r.likelihoods.size()));
   std::vector<double> brier, nll;
+  r.confidence.clear();
   for (size_t i = 0; i < n; ++i) {
     for (const double l : r.likelihoods[i])
       if (!std::isfinite(l)) fail(str("likelihoods of example ", i), "finite numbers", str(l), "the model's weights are damaged");
     const std::vector<double> shares = label_shares(r.likelihoods[i]);
     const auto best = std::max_element(r.likelihoods[i].begin(), r.likelihoods[i].end()) - r.likelihoods[i].begin();
     const size_t truth = static_cast<size_t>(r.truth[i]);
-    r.predicted.push_back(best);
-    r.confidence.push_back(shares[static_cast<size_t>(best)]);
+    if (choose) r.predicted.push_back(best);
+    r.confidence.push_back(shares[static_cast<size_t>(r.predicted[i])]);
     double squares = 0;
     for (size_t c = 0; c < count; ++c) squares += (shares[c] - (c == truth)) * (shares[c] - (c == truth));
     brier.push_back(squares);
@@ -121,6 +115,33 @@ void score_task(TaskResult& r) {
     for (const double l : r.likelihoods[i]) sum += std::exp(l - most);
     nll.push_back(most + std::log(sum) - r.likelihoods[i][truth]);
   }
+  r.brier = mean_measure(brier);
+  r.label_nll = mean_measure(nll);
+}
+
+void score_calibration(TaskResult& r, const std::vector<double>& correct) {
+  const int64_t cases = static_cast<int64_t>(correct.size());
+  const auto ece_of = [&](bool equal_mass) {
+    return [&, equal_mass](const std::vector<int64_t>& drawn) { return calibration_error(bins_of(r.confidence, correct, drawn, equal_mass)); };
+  };
+  r.ece = bootstrap(cases, ece_of(false), kResamples);
+  r.ece_equal_mass = bootstrap(cases, ece_of(true), kResamples / 4);
+  r.ece.low = std::max(r.ece.low, 0.0);
+  r.ece_equal_mass.low = std::max(r.ece_equal_mass.low, 0.0);
+  std::vector<int64_t> all(correct.size());
+  std::iota(all.begin(), all.end(), 0);
+  r.reliability = bins_of(r.confidence, correct, all, false);
+}
+}  // namespace
+
+void score_classes(TaskResult& r) {
+  const size_t n = r.truth.size(), count = r.labels.size();
+  check(n > 0, "examples of a task", "one at least", "none");
+  const bool shares = !r.likelihoods.empty();
+  if (shares) score_shares(r, r.predicted.empty());
+  check(r.predicted.size() == n, "answers of a task", str(n), str(r.predicted.size()));
+  std::vector<double> correct;
+  for (size_t i = 0; i < n; ++i) correct.push_back(r.truth[i] == r.predicted[i] ? 1 : 0);
   const auto confusion_of = [&](const std::vector<int64_t>& cases) {
     std::vector<std::vector<int64_t>> out(count, std::vector<int64_t>(count, 0));
     for (const int64_t drawn : cases) {
@@ -131,38 +152,63 @@ void score_task(TaskResult& r) {
   };
   std::vector<int64_t> all(n);
   std::iota(all.begin(), all.end(), 0);
-  const std::vector<double> correct = r.correct();
-  const int64_t cases = static_cast<int64_t>(n);
   r.confusion = confusion_of(all);
   r.f1 = f1_of(r.confusion);
-  r.accuracy = proportion(static_cast<int64_t>(std::accumulate(correct.begin(), correct.end(), 0.0)), cases);
-  r.macro_f1 = bootstrap(cases, [&](const std::vector<int64_t>& drawn) { return macro_f1_of(confusion_of(drawn)); }, kResamples);
-  const auto ece_of = [&](bool equal_mass) {
-    return [&, equal_mass](const std::vector<int64_t>& drawn) { return calibration_error(bins_of(r.confidence, correct, drawn, equal_mass)); };
+  const bool unmatched = r.labels.back() == kNoLabel;
+  add_share(r, "accuracy", correct);
+  r.accuracy = r.measures.back().second;
+  if (std::set<int64_t>(r.truth.begin(), r.truth.end()).size() > 1) {
+    r.macro_f1 = bootstrap(
+        static_cast<int64_t>(n), [&](const std::vector<int64_t>& drawn) { return macro_f1_of(confusion_of(drawn), count - (unmatched ? 1 : 0)); },
+        kResamples);
+    r.measures.push_back({"macro_f1", r.macro_f1});
+  } else {
+    r.notes.push_back(str("macro_f1 is left out: all ", n, " rows of the test set have the label '", r.labels[static_cast<size_t>(r.truth[0])],
+                          "', and accuracy is the recall of that label alone"));
+  }
+  if (!shares) return;
+  score_calibration(r, correct);
+  r.measures.push_back({"ece", r.ece});
+  r.measures.push_back({"ece_equal_mass", r.ece_equal_mass});
+  r.measures.push_back({"brier", r.brier});
+  r.measures.push_back({"label_nll", r.label_nll});
+}
+
+void add_share(TaskResult& result, const std::string& metric, std::vector<double> values) {
+  const int64_t ones = std::count(values.begin(), values.end(), 1.0);
+  result.measures.push_back({metric, proportion(ones, static_cast<int64_t>(values.size()))});
+  result.values.push_back({metric, std::move(values)});
+}
+
+void add_mean(TaskResult& result, const std::string& metric, std::vector<double> values) {
+  const auto mean = [&values](const std::vector<int64_t>& drawn) {
+    double sum = 0;
+    for (const int64_t c : drawn) sum += values[static_cast<size_t>(c)];
+    return sum / static_cast<double>(drawn.size());
   };
-  r.ece = bootstrap(cases, ece_of(false), kResamples);
-  r.ece_equal_mass = bootstrap(cases, ece_of(true), kResamples / 4);
-  r.ece.low = std::max(r.ece.low, 0.0);
-  r.ece_equal_mass.low = std::max(r.ece_equal_mass.low, 0.0);
-  r.brier = mean_measure(brier);
-  r.label_nll = mean_measure(nll);
-  r.reliability = bins_of(r.confidence, correct, all, false);
+  result.measures.push_back({metric, bootstrap(static_cast<int64_t>(values.size()), mean, kResamples)});
+  result.values.push_back({metric, std::move(values)});
 }
 
 Json TaskResult::to_json() const {
-  return Json{{"accuracy", accuracy.to_json()},
-              {"macro_f1", macro_f1.to_json()},
-              {"ece", ece.to_json()},
-              {"ece_equal_mass", ece_equal_mass.to_json()},
-              {"brier", brier.to_json()},
-              {"label_nll", label_nll.to_json()}};
+  Json out = Json::object();
+  for (const auto& [name, measure] : measures)
+    if (name == metric) out[name] = measure.to_json();
+  for (const auto& [name, measure] : measures) out[name] = measure.to_json();
+  return out;
 }
 
 Json TaskResult::details() const {
-  Json bins = Json::array();
-  for (const auto& bin : reliability)
-    bins.push_back(Json{{"low", bin.low}, {"high", bin.high}, {"confidence", bin.confidence}, {"accuracy", bin.accuracy}, {"n", bin.n}});
-  Json out = {{"labels", labels}, {"confusion", confusion}, {"f1", f1}, {"reliability", bins}, {"shortened", shortened}};
+  Json out = {{"kind", kind}, {"method", method}};
+  if (!confusion.empty()) out["labels"] = labels, out["confusion"] = confusion, out["f1"] = f1;
+  if (!reliability.empty()) {
+    Json bins = Json::array();
+    for (const auto& bin : reliability)
+      bins.push_back(Json{{"low", bin.low}, {"high", bin.high}, {"confidence", bin.confidence}, {"accuracy", bin.accuracy}, {"n", bin.n}});
+    out["reliability"] = std::move(bins);
+  }
+  out.update(more);
+  out["shortened"] = shortened;
   if (!priors.empty()) out["priors"] = priors;
   return out;
 }

@@ -66,6 +66,12 @@ uint32_t choose_types(std::vector<PlannedTensor>& tensors, const std::vector<Ggu
                       bool has_imatrix, std::vector<std::string>& notes) {
   const auto overrides = parse_overrides(config.tensor_type);
   std::string preset = config.type;
+  const auto of_rows = [](const auto& code) { return code.second.type == GgmlType::i8; };
+  const bool rows_alone = !model.codes.empty() && std::all_of(model.codes.begin(), model.codes.end(), of_rows);
+  if (preset.empty() && rows_alone) {
+    preset = "f32";
+    notes.push_back(str(model.codes.size(), " matrices of ONNX's int8 codes: GGUF has no type for this grid, their exact values are written as f32"));
+  }
   if (preset.empty() && !model.codes.empty()) {
     if (!overrides.empty()) fail("tensor_type", "a type too", "none", "without a type the model's own codes are written as they are");
     const GgmlType common = commonest_code(tensors);

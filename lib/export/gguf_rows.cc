@@ -44,7 +44,8 @@ std::optional<GgmlType> GgufRows::code_type() const {
   std::optional<GgmlType> type;
   for (const std::string& source : mapping_->sources) {
     const auto found = model_->codes.find(source);
-    if (found == model_->codes.end() || (type && *type != found->second.type)) return std::nullopt;
+    // ONNX's int8 has no type in GGUF: its values are rows like any others.
+    if (found == model_->codes.end() || found->second.type == GgmlType::i8 || (type && *type != found->second.type)) return std::nullopt;
     type = found->second.type;
   }
   return type;

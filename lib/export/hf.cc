@@ -67,8 +67,9 @@ Proof prove_hf(const fs::path& folder, const Checkpoint& model) {
   for (const auto& [name, code] : again.codes) {
     const auto own = model.codes.find(name);
     if (own == model.codes.end()) continue;  // codes beside values that were compared
-    if (own->second.type != code.type || !at::equal(own->second.blocks.to(at::kCPU), code.blocks.to(at::kCPU)))
-      proof.faults.push_back({"codes of " + name, std::string("the model's ") + ggml_type_info(own->second.type).name + " blocks", "others", ""});
+    const bool scaled = code.type != GgmlType::i8 || (own->second.scales.defined() && at::equal(own->second.scales.to(at::kCPU), code.scales));
+    if (own->second.type != code.type || !scaled || !at::equal(own->second.blocks.to(at::kCPU), code.blocks.to(at::kCPU)))
+      proof.faults.push_back({"codes of " + name, std::string("the model's ") + ggml_type_info(own->second.type).name + " codes", "others", ""});
   }
   return proof;
 }

@@ -35,6 +35,7 @@ std::map<std::string, OnnxForm> choose_forms(const Checkpoint& model, const std:
     } else if (const auto code = model.codes.find(parameter.name); code != model.codes.end()) {
       if (code->second.type == GgmlType::q4_0) form = OnnxForm::nbits4;
       else if (code->second.type == GgmlType::q8_0) form = OnnxForm::nbits8;
+      else if (code->second.type == GgmlType::i8) form = OnnxForm::int8;
       else ++dequantized[ggml_type_info(code->second.type).name];
     }
     // Gathering from blocks wants whole ones.
@@ -47,7 +48,7 @@ std::map<std::string, OnnxForm> choose_forms(const Checkpoint& model, const std:
   for (const auto& [name, count] : dequantized)
     notes.push_back(str(count, " matrices of ", name, " codes: ONNX has no operator for this grid, their exact values are stored as fp32"));
   if (narrow) notes.push_back("rows of the embedding are no multiple of 32: it is stored as fp32");
-  if (type == "int8")
+  if (std::any_of(forms.begin(), forms.end(), [](const auto& form) { return form.second == OnnxForm::int8; }))
     notes.push_back("ONNX Runtime fuses DequantizeLinear and MatMul and then rounds activations to 8 bits (about 2e-3); "
                     "optimization level basic computes exactly");
   return forms;

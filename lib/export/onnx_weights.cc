@@ -50,8 +50,15 @@ bool within(const at::Tensor& values, float limit) {
   return true;
 }
 
-/// One scale a row: largest magnitude / 127; 1 for a row of zeros.
+/// The model's own integers and scales, null where it has none of a weight.
+const QuantizedTensor* own_int8(const Checkpoint& model, const std::string& name) {
+  const auto code = model.codes.find(name);
+  return code != model.codes.end() && code->second.type == GgmlType::i8 ? &code->second : nullptr;
+}
+
+/// One scale a row: the model's own, or largest magnitude / 127; 1 for a row of zeros.
 at::Tensor row_scales(const Checkpoint& model, const std::string& name) {
+  if (const QuantizedTensor* own = own_int8(model, name)) return own->scales.to(at::kCPU).contiguous();
   const at::Tensor& weight = matrix_of(model, name);
   at::Tensor scales = at::empty({weight.size(0)}, at::kFloat);
   for_pieces(weight.size(0), weight.size(1), [&](int64_t begin, int64_t count) {
@@ -63,8 +70,11 @@ at::Tensor row_scales(const Checkpoint& model, const std::string& name) {
   return scales;
 }
 
-at::Tensor int8_rows(const at::Tensor& values, const at::Tensor& scales) {
-  return at::round(values / scales.unsqueeze(1)).clamp_(-127, 127).to(at::kChar);
+/// Integers of rows [begin, begin + count) beside their scales.
+at::Tensor int8_rows(const Checkpoint& model, const std::string& name, int64_t begin, const at::Tensor& scales) {
+  const int64_t count = scales.size(0);
+  if (const QuantizedTensor* own = own_int8(model, name)) return own->blocks.narrow(0, begin, count).to(at::kCPU).contiguous().view(at::kChar);
+  return at::round(float_rows(model, name, begin, count) / scales.unsqueeze(1)).clamp_(-127, 127).to(at::kChar);
 }
 
 /// ggml's q4_0 or q8_0 blocks -> bytes as MatMulNBits wants them, and scales.
@@ -160,7 +170,7 @@ void OnnxMatrix::declare(OnnxWriter& writer) const {
       const at::Tensor scales = row_scales(model, name);
       at::Tensor whole = at::empty({columns, rows}, at::kChar);
       for_pieces(rows, columns, [&](int64_t begin, int64_t count) {
-        whole.narrow(1, begin, count).copy_(int8_rows(float_rows(model, name, begin, count), scales.narrow(0, begin, count)).t());
+        whole.narrow(1, begin, count).copy_(int8_rows(model, name, begin, scales.narrow(0, begin, count)).t());
       });
       sink(whole.const_data_ptr(), whole.nbytes());
     });
@@ -198,8 +208,10 @@ at::Tensor OnnxMatrix::values(int64_t begin, int64_t count) const {
   if (form_ == OnnxForm::fp32) return own;
   if (form_ == OnnxForm::fp16) return own.to(at::kHalf).to(at::kFloat);
   if (form_ == OnnxForm::int8) {
-    const at::Tensor largest = own.abs().amax(1) / 127.0f, scales = at::where(largest > 0, largest, at::ones_like(largest));
-    return int8_rows(own, scales).to(at::kFloat) * scales.unsqueeze(1);
+    const QuantizedTensor* codes = own_int8(*model_, name_);
+    const at::Tensor largest = own.abs().amax(1) / 127.0f;
+    const at::Tensor scales = codes ? codes->scales.to(at::kCPU).narrow(0, begin, count) : at::where(largest > 0, largest, at::ones_like(largest));
+    return int8_rows(*model_, name_, begin, scales).to(at::kFloat) * scales.unsqueeze(1);
   }
   const GgmlType type = block_type(form_);
   const int64_t filled = blocks_in(columns_) * kBlock;

@@ -9,7 +9,7 @@ namespace attar {
 /// How a matrix lies in an ONNX file and what computes with it.
 enum class OnnxForm {
   fp32, fp16,  ///< (rows, columns) as in the model; MatMul on its transpose
-  int8,        ///< (columns, rows) with one float32 scale a row: DequantizeLinear, MatMul
+  int8,        ///< (columns, rows) with one float32 scale a row, the model's own i8 codes where it has them: DequantizeLinear, MatMul
   nbits4,      ///< blocks of 32: MatMulNBits with the zero point 8, ggml's q4_0 one to one
   nbits8,      ///< blocks of 32: MatMulNBits with the zero point 128, ggml's q8_0 one to one
 };

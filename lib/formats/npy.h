@@ -31,7 +31,8 @@ NpyArray read_npy(const fs::path& path);
 /// The same from memory; `name` stands in errors.
 NpyArray parse_npy(std::span<const uint8_t> content, const std::string& name);
 
-/// Arrays by name of an .npz file as numpy.savez writes it: a zip of uncompressed .npy files, each with its CRC-32 checked. Compressed ones are refused.
+/// Arrays by name of an .npz file as numpy.savez writes it: a zip of uncompressed .npy files, each with its CRC-32 checked. Compressed ones are
+/// refused.
 std::map<std::string, NpyArray> read_npz(const fs::path& path);
 
 }  // namespace attar

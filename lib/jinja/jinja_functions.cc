@@ -257,13 +257,16 @@ JinjaValue jinja_filter(const std::string& name, const JinjaValue& value, const 
   if (name == "items") return none(), pairs_of(value);
   if (name == "selectattr" || name == "rejectattr") return select(name, value, arguments);
   if (name == "map") {
-    if (!arguments.given.empty() || arguments.named.size() != 1 || arguments.named[0].first != "attribute") wrong(name, "attribute=NAME", "something else");
+    if (!arguments.given.empty() || arguments.named.size() != 1 || arguments.named[0].first != "attribute")
+      wrong(name, "attribute=NAME", "something else");
     JinjaValue::List out;
     for (const JinjaValue& item : jinja_items(value)) out.push_back(dotted(item, need_text(name, arguments.named[0].second)));
     return jinja_list(std::move(out));
   }
-  wrong("filter '" + name.substr(0, 60) + "'", "trim, tojson, length, first, last, join, default, upper, lower, capitalize, replace, string, list, items, "
-        "selectattr, rejectattr or map: the filters that attar renders", name.substr(0, 60));
+  wrong("filter '" + name.substr(0, 60) + "'",
+        "trim, tojson, length, first, last, join, default, upper, lower, capitalize, replace, string, list, items, "
+        "selectattr, rejectattr or map: the filters that attar renders",
+        name.substr(0, 60));
 }
 
 bool jinja_test(const std::string& name, const JinjaValue& value, const std::vector<JinjaValue>& given) {
@@ -320,7 +323,8 @@ JinjaValue jinja_method(const JinjaValue& object, const std::string& name, const
 }
 
 bool is_python_method(const JinjaValue& object, const std::string& name) {
-  static const std::vector<std::string> kMap = {"clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"};
+  static const std::vector<std::string> kMap = {"clear", "copy",    "fromkeys",   "get",    "items", "keys",
+                                                "pop",   "popitem", "setdefault", "update", "values"};
   static const std::vector<std::string> kList = {"append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"};
   static const std::vector<std::string> kText = {
       "capitalize", "casefold", "center", "count", "encode", "endswith", "expandtabs", "find", "format", "format_map", "index", "isalnum", "isalpha",

@@ -173,7 +173,8 @@ class JinjaLexer {
       value = value * 10 + (source_[end] - '0');
     }
     const bool fraction = end + 1 < source_.size() && source_[end] == '.' && is_digit(source_[end + 1]);
-    if (fraction || (end < source_.size() && starts_name(source_[end]))) refuse("a number", "a whole decimal one", source_.substr(at_, end + 2 - at_));
+    if (fraction || (end < source_.size() && starts_name(source_[end])))
+      refuse("a number", "a whole decimal one", source_.substr(at_, end + 2 - at_));
     if (source_[at_] == '0' && value != 0) refuse("a number", "no zero before it", source_.substr(at_, end - at_));
     put(WordKind::integer, "", value);
     advance(end);

@@ -268,7 +268,8 @@ class JinjaRenderer {
     if (object.is(Type::map) && key.is(Type::text)) {
       spend(weight(object));
       if (const JinjaValue* found = object.find(key.text())) return *found;
-      if (is_python_method(object, key.text()) || key.text().starts_with("_")) refuse(node.line, "[...]", "a key of the map", key.text().substr(0, 60));
+      if (is_python_method(object, key.text()) || key.text().starts_with("_"))
+        refuse(node.line, "[...]", "a key of the map", key.text().substr(0, 60));
       return jinja_undefined(key.text());
     }
     const bool number = key.is(Type::integer) || key.is(Type::boolean);
@@ -350,7 +351,8 @@ class JinjaRenderer {
 
   JinjaValue range(const Node& node, const std::vector<JinjaValue>& given) {
     for (const JinjaValue& value : given)
-      if (!value.is(Type::integer) || value.integer > 100000 || value.integer < -100000) refuse(node.line, "range", "whole numbers to 100000", "others");
+      if (!value.is(Type::integer) || value.integer > 100000 || value.integer < -100000)
+        refuse(node.line, "range", "whole numbers to 100000", "others");
     const int64_t begin = given.size() > 1 ? given[0].integer : 0, end = given.size() > 1 ? given[1].integer : given[0].integer;
     const int64_t by = given.size() > 2 ? given[2].integer : 1;
     if (by == 0 || given.size() > 3) refuse(node.line, "range", "one to three numbers, the last not 0", "others");

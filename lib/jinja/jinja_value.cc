@@ -236,7 +236,8 @@ size_t space_at(std::string_view text, size_t at) {
   const std::string_view rest = text.substr(at);
   if (rest.starts_with("\xC2\x85") || rest.starts_with("\xC2\xA0")) return 2;
   if (rest.size() < 3) return 0;
-  const uint32_t code = static_cast<uint32_t>(first) << 16 | static_cast<uint32_t>(static_cast<uint8_t>(rest[1])) << 8 | static_cast<uint8_t>(rest[2]);
+  const uint32_t code =
+      static_cast<uint32_t>(first) << 16 | static_cast<uint32_t>(static_cast<uint8_t>(rest[1])) << 8 | static_cast<uint8_t>(rest[2]);
   const bool wide = code == 0xE19A80 || (code >= 0xE28080 && code <= 0xE2808A) || code == 0xE280A8 || code == 0xE280A9 || code == 0xE280AF ||
       code == 0xE2819F || code == 0xE38080;
   return wide ? 3 : 0;

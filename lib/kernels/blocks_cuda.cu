@@ -2,6 +2,8 @@
 #include "formats/ggml_types.h"
 #include "kernels/blocks_32.h"
 #include "kernels/blocks_decode.h"
+#include "kernels/blocks_k_encode.h"
+#include "kernels/blocks_ternary.h"
 #include "kernels/cuda_launch.cuh"
 
 namespace attar {
@@ -26,6 +28,9 @@ __host__ __device__ constexpr BlockShape block_shape(GgmlType type) {
     case GgmlType::q4_k: return {256, 144};
     case GgmlType::q5_k: return {256, 176};
     case GgmlType::q6_k: return {256, 210};
+    case GgmlType::mxfp4: return {32, 17};
+    case GgmlType::tq1_0: return {256, 54};
+    case GgmlType::tq2_0: return {256, 66};
     default: return {0, 0};
   }
 }
@@ -37,6 +42,11 @@ __device__ void encode_block(const float* x, uint8_t* out) {
   if constexpr (type == GgmlType::q5_0) encode_symmetric(x, 16, out);
   if constexpr (type == GgmlType::q4_1) encode_affine(x, 15, out);
   if constexpr (type == GgmlType::q5_1) encode_affine(x, 31, out);
+  if constexpr (type == GgmlType::mxfp4) encode_mxfp4(x, out);
+  if constexpr (type == GgmlType::tq1_0) encode_tq1_0(x, out);
+  if constexpr (type == GgmlType::tq2_0) encode_tq2_0(x, out);
+  if constexpr (type == GgmlType::q2_k || type == GgmlType::q3_k || type == GgmlType::q4_k || type == GgmlType::q5_k || type == GgmlType::q6_k)
+    encode_k(type, x, nullptr, out);
 }
 
 template <GgmlType type>
@@ -52,6 +62,9 @@ __device__ void decode_block(const uint8_t* in, float* out) {
   if constexpr (type == GgmlType::q4_k) decode_q45_k(in, nullptr, in + 16, out);
   if constexpr (type == GgmlType::q5_k) decode_q45_k(in, in + 16, in + 48, out);
   if constexpr (type == GgmlType::q6_k) decode_q6_k(in, out);
+  if constexpr (type == GgmlType::mxfp4) decode_mxfp4(in, out);
+  if constexpr (type == GgmlType::tq1_0) decode_tq1_0(in, out);
+  if constexpr (type == GgmlType::tq2_0) decode_tq2_0(in, out);
 }
 
 template <GgmlType type>
@@ -101,19 +114,18 @@ const char* with_type(int32_t number, Run run) {
     case GgmlType::q5_0: return run.template operator()<GgmlType::q5_0>();
     case GgmlType::q5_1: return run.template operator()<GgmlType::q5_1>();
     case GgmlType::q8_0: return run.template operator()<GgmlType::q8_0>();
+    case GgmlType::q2_k: return run.template operator()<GgmlType::q2_k>();
+    case GgmlType::q3_k: return run.template operator()<GgmlType::q3_k>();
+    case GgmlType::q4_k: return run.template operator()<GgmlType::q4_k>();
+    case GgmlType::q5_k: return run.template operator()<GgmlType::q5_k>();
+    case GgmlType::q6_k: return run.template operator()<GgmlType::q6_k>();
+    case GgmlType::mxfp4: return run.template operator()<GgmlType::mxfp4>();
+    case GgmlType::tq1_0: return run.template operator()<GgmlType::tq1_0>();
+    case GgmlType::tq2_0: return run.template operator()<GgmlType::tq2_0>();
     default: break;
   }
-  if constexpr (decode_only) {
-    switch (static_cast<GgmlType>(number)) {
-      case GgmlType::iq4_nl: return run.template operator()<GgmlType::iq4_nl>();
-      case GgmlType::q2_k: return run.template operator()<GgmlType::q2_k>();
-      case GgmlType::q3_k: return run.template operator()<GgmlType::q3_k>();
-      case GgmlType::q4_k: return run.template operator()<GgmlType::q4_k>();
-      case GgmlType::q5_k: return run.template operator()<GgmlType::q5_k>();
-      case GgmlType::q6_k: return run.template operator()<GgmlType::q6_k>();
-      default: break;
-    }
-  }
+  if constexpr (decode_only)
+    if (static_cast<GgmlType>(number) == GgmlType::iq4_nl) return run.template operator()<GgmlType::iq4_nl>();
   return kNoKernel;
 }
 

@@ -11,7 +11,7 @@
 #endif
 
 /// What attar_cuda_version answers; changes with every change of this file.
-#define ATTAR_CUDA_PART_VERSION 1
+#define ATTAR_CUDA_PART_VERSION 2
 
 /// Weights of the loss's terms, as LossWeights has them (kernels/linear_loss.h).
 struct AttarLossTerms {
@@ -49,24 +49,27 @@ ATTAR_CUDA_PART const char* attar_cuda_copy_in(void* device, const void* host, i
 ATTAR_CUDA_PART const char* attar_cuda_copy_out(void* host, const void* device, int64_t bytes);
 
 // Blocks of ggml, byte for byte as quantize_rows_plain without importance: `type` is ggml's number, `blocks` are counted over all rows.
-// quantize and fake_quantize: q4_0, q4_1, q5_0, q5_1, q8_0; dequantize: these, iq4_nl and q2_k to q6_k.
+// All block types of ggml that attar writes; iq4_nl can only be dequantized.
 ATTAR_CUDA_PART const char* attar_cuda_quantize(int32_t type, const float* values, uint8_t* bytes, int64_t blocks, void* stream);
 ATTAR_CUDA_PART const char* attar_cuda_dequantize(int32_t type, const uint8_t* bytes, float* values, int64_t blocks, void* stream);
 /// What the file would hold, in one pass; `out` may be `values`.
 ATTAR_CUDA_PART const char* attar_cuda_fake_quantize(int32_t type, const float* values, float* out, int64_t blocks, void* stream);
 
-// Rows of the decoder: the arithmetic of kernels/decoder_rows.h on all rows at once. x, y, dy, dx (rows, width), w, dw (width), rstd (rows).
-ATTAR_CUDA_PART const char* attar_cuda_rms_norm(const float* x, const float* w, float* y, float* rstd, int64_t rows, int64_t width, float eps,
-                                                float offset, void* stream);
+/// What rows of the decoder are made of.
+enum AttarValueType { kAttarFloat32 = 0, kAttarBrain16 = 1 };
+// Rows of the decoder: the arithmetic of kernels/decoder_math.h on all rows at once, in float32. x, y, dy, dx (rows, width) of `type`;
+// w, dw (width), rstd (rows) float32.
+ATTAR_CUDA_PART const char* attar_cuda_rms_norm(int32_t type, const void* x, const float* w, void* y, float* rstd, int64_t rows, int64_t width,
+                                                float eps, float offset, void* stream);
 /// partial (ceil(rows / 128), width): room for the weight's partial sums. dw's bits do not depend on the device.
-ATTAR_CUDA_PART const char* attar_cuda_rms_norm_backward(const float* dy, const float* x, const float* w, const float* rstd, float* dx,
+ATTAR_CUDA_PART const char* attar_cuda_rms_norm_backward(int32_t type, const void* dy, const void* x, const float* w, const float* rstd, void* dx,
                                                          float* partial, float* dw, int64_t rows, int64_t width, float offset, void* stream);
-/// x (rows, heads, size) in place; cos, sin (positions, half): row r takes position r mod positions. sign -1 turns back.
-ATTAR_CUDA_PART const char* attar_cuda_rotate(float* x, const float* cos, const float* sin, int64_t rows, int64_t positions, int64_t heads,
-                                              int64_t size, int64_t half, float sign, void* stream);
-ATTAR_CUDA_PART const char* attar_cuda_swiglu(const float* gate, const float* up, float* y, int64_t count, void* stream);
-ATTAR_CUDA_PART const char* attar_cuda_swiglu_backward(const float* dy, const float* gate, const float* up, float* dgate, float* dup, int64_t count,
-                                                       void* stream);
+/// x (rows, heads, size) in place; cos, sin (positions, half) float32: row r takes position r mod positions. sign -1 turns back.
+ATTAR_CUDA_PART const char* attar_cuda_rotate(int32_t type, void* x, const float* cos, const float* sin, int64_t rows, int64_t positions,
+                                              int64_t heads, int64_t size, int64_t half, float sign, void* stream);
+ATTAR_CUDA_PART const char* attar_cuda_swiglu(int32_t type, const void* gate, const void* up, void* y, int64_t count, void* stream);
+ATTAR_CUDA_PART const char* attar_cuda_swiglu_backward(int32_t type, const void* dy, const void* gate, const void* up, void* dgate, void* dup,
+                                                       int64_t count, void* stream);
 
 /// The row pass of linear_loss; `rows` itself lies on the host.
 ATTAR_CUDA_PART const char* attar_cuda_loss_rows(const AttarLossRows* rows, void* stream);

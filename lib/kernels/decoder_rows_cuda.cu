@@ -5,9 +5,8 @@
 namespace attar {
 namespace {
 
-constexpr int64_t kPartRows = 128;  ///< rows of one partial sum of the weight's gradient, as on the CPU
-
-__global__ void norm_kernel(const float* x, const float* w, float* y, float* rstd, int64_t rows, int64_t width, float eps, float offset) {
+template <class Value>
+__global__ void norm_kernel(const Value* x, const float* w, Value* y, float* rstd, int64_t rows, int64_t width, float eps, float offset) {
   __shared__ double cells[32];
   BlockTeam team(cells);
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -16,7 +15,8 @@ __global__ void norm_kernel(const float* x, const float* w, float* y, float* rst
   }
 }
 
-__global__ void norm_backward_kernel(const float* dy, const float* x, const float* w, const float* rstd, float* dx, int64_t rows, int64_t width,
+template <class Value>
+__global__ void norm_backward_kernel(const Value* dy, const Value* x, const float* w, const float* rstd, Value* dx, int64_t rows, int64_t width,
                                      float offset) {
   __shared__ double cells[32];
   BlockTeam team(cells);
@@ -24,14 +24,13 @@ __global__ void norm_backward_kernel(const float* dy, const float* x, const floa
     norm_backward_row_of_team(dy + row * width, x + row * width, w, rstd[row], offset, dx + row * width, width, team);
 }
 
-/// One thread a column and part; a part's rows are added in their order.
-__global__ void norm_weight_parts_kernel(const float* dy, const float* x, const float* rstd, float* partial, int64_t rows, int64_t width,
+/// One thread a column and part.
+template <class Value>
+__global__ void norm_weight_parts_kernel(const Value* dy, const Value* x, const float* rstd, float* partial, int64_t rows, int64_t width,
                                          int64_t parts) {
   for (int64_t at = grid_first(); at < parts * width; at += grid_step()) {
-    const int64_t part = at / width, column = at % width, end = (part + 1) * kPartRows < rows ? (part + 1) * kPartRows : rows;
-    float total = 0;
-    for (int64_t row = part * kPartRows; row < end; ++row) total += norm_weight_slope(dy[row * width + column], x[row * width + column], rstd[row]);
-    partial[at] = total;
+    const int64_t begin = at / width * kNormPartRows, end = begin + kNormPartRows < rows ? begin + kNormPartRows : rows;
+    partial[at] = norm_weight_part(dy, x, rstd, begin, end, width, at % width);
   }
 }
 
@@ -43,64 +42,87 @@ __global__ void norm_weight_sum_kernel(const float* partial, float* dw, int64_t 
   }
 }
 
-__global__ void rotate_kernel(float* x, const float* cos, const float* sin, int64_t rows, int64_t positions, int64_t heads, int64_t size,
+template <class Value>
+__global__ void rotate_kernel(Value* x, const float* cos, const float* sin, int64_t count, int64_t positions, int64_t heads, int64_t size,
                               int64_t half, float sign) {
-  for (int64_t at = grid_first(); at < rows * heads * half; at += grid_step()) {
-    const int64_t i = at % half, head = at / half % heads, row = at / half / heads, angle = row % positions * half + i;
-    float* a = x + (row * heads + head) * size + i;
-    rotate_pair(a[0], a[half], cos[angle], sign * sin[angle]);
-  }
+  for (int64_t at = grid_first(); at < count; at += grid_step()) rotate_one(x, cos, sin, positions, heads, size, half, sign, at);
 }
 
-__global__ void swiglu_kernel(const float* gate, const float* up, float* y, int64_t count) {
-  for (int64_t i = grid_first(); i < count; i += grid_step()) y[i] = swiglu_value(gate[i], up[i]);
+template <class Value>
+__global__ void swiglu_kernel(const Value* gate, const Value* up, Value* y, int64_t count) {
+  for (int64_t i = grid_first(); i < count; i += grid_step()) swiglu_one(gate, up, y, i);
 }
 
-__global__ void swiglu_backward_kernel(const float* dy, const float* gate, const float* up, float* dgate, float* dup, int64_t count) {
-  for (int64_t i = grid_first(); i < count; i += grid_step()) swiglu_slopes(dy[i], gate[i], up[i], dgate[i], dup[i]);
+template <class Value>
+__global__ void swiglu_backward_kernel(const Value* dy, const Value* gate, const Value* up, Value* dgate, Value* dup, int64_t count) {
+  for (int64_t i = grid_first(); i < count; i += grid_step()) swiglu_slopes_one(dy, gate, up, dgate, dup, i);
 }
 
 /// Threads for one row: whole warps, up to 512.
 int row_threads(int64_t width) { return width >= 2048 ? 512 : width >= 512 ? 256 : width >= 128 ? 128 : 32; }
 
+/// Calls launch(zero pointer of the type's values) and says what became of it.
+template <class Launch>
+const char* of_type(int32_t type, Launch launch) {
+  if (type == kAttarFloat32) launch(static_cast<float*>(nullptr));
+  else if (type == kAttarBrain16) launch(static_cast<Brain16*>(nullptr));
+  else return "rows of a type that the CUDA part does not know";
+  return cuda_launched();
+}
+
 }  // namespace
 }  // namespace attar
 
-const char* attar_cuda_rms_norm(const float* x, const float* w, float* y, float* rstd, int64_t rows, int64_t width, float eps, float offset,
-                                void* stream) {
+const char* attar_cuda_rms_norm(int32_t type, const void* x, const float* w, void* y, float* rstd, int64_t rows, int64_t width, float eps,
+                                float offset, void* stream) {
   if (rows == 0) return nullptr;
   const cudaStream_t on = attar::cuda_stream(stream);
-  attar::norm_kernel<<<attar::cuda_grid(rows, 1), attar::row_threads(width), 0, on>>>(x, w, y, rstd, rows, width, eps, offset);
-  return attar::cuda_launched();
+  return attar::of_type(type, [&]<class Value>(Value*) {
+    attar::norm_kernel<<<attar::cuda_grid(rows, 1), attar::row_threads(width), 0, on>>>(static_cast<const Value*>(x), w, static_cast<Value*>(y), rstd,
+                                                                                       rows, width, eps, offset);
+  });
 }
 
-const char* attar_cuda_rms_norm_backward(const float* dy, const float* x, const float* w, const float* rstd, float* dx, float* partial, float* dw,
-                                         int64_t rows, int64_t width, float offset, void* stream) {
+const char* attar_cuda_rms_norm_backward(int32_t type, const void* dy, const void* x, const float* w, const float* rstd, void* dx, float* partial,
+                                         float* dw, int64_t rows, int64_t width, float offset, void* stream) {
   const cudaStream_t on = attar::cuda_stream(stream);
-  const int64_t parts = (rows + attar::kPartRows - 1) / attar::kPartRows;
-  if (rows > 0) {
-    attar::norm_backward_kernel<<<attar::cuda_grid(rows, 1), attar::row_threads(width), 0, on>>>(dy, x, w, rstd, dx, rows, width, offset);
-    attar::norm_weight_parts_kernel<<<attar::cuda_grid(parts * width), attar::kCudaThreads, 0, on>>>(dy, x, rstd, partial, rows, width, parts);
-  }
-  attar::norm_weight_sum_kernel<<<attar::cuda_grid(width), attar::kCudaThreads, 0, on>>>(partial, dw, width, parts);
-  return attar::cuda_launched();
+  const int64_t parts = (rows + attar::kNormPartRows - 1) / attar::kNormPartRows;
+  return attar::of_type(type, [&]<class Value>(Value*) {
+    const auto *g = static_cast<const Value*>(dy), *from = static_cast<const Value*>(x);
+    if (rows > 0) {
+      attar::norm_backward_kernel<<<attar::cuda_grid(rows, 1), attar::row_threads(width), 0, on>>>(g, from, w, rstd, static_cast<Value*>(dx), rows, width,
+                                                                                                  offset);
+      attar::norm_weight_parts_kernel<<<attar::cuda_grid(parts * width), attar::kCudaThreads, 0, on>>>(g, from, rstd, partial, rows, width, parts);
+    }
+    attar::norm_weight_sum_kernel<<<attar::cuda_grid(width), attar::kCudaThreads, 0, on>>>(partial, dw, width, parts);
+  });
 }
 
-const char* attar_cuda_rotate(float* x, const float* cos, const float* sin, int64_t rows, int64_t positions, int64_t heads, int64_t size,
-                              int64_t half, float sign, void* stream) {
+const char* attar_cuda_rotate(int32_t type, void* x, const float* cos, const float* sin, int64_t rows, int64_t positions, int64_t heads,
+                              int64_t size, int64_t half, float sign, void* stream) {
   const int64_t count = rows * heads * half;
   if (count == 0) return nullptr;
   const cudaStream_t on = attar::cuda_stream(stream);
-  attar::rotate_kernel<<<attar::cuda_grid(count), attar::kCudaThreads, 0, on>>>(x, cos, sin, rows, positions, heads, size, half, sign);
-  return attar::cuda_launched();
+  return attar::of_type(type, [&]<class Value>(Value*) {
+    attar::rotate_kernel<<<attar::cuda_grid(count), attar::kCudaThreads, 0, on>>>(static_cast<Value*>(x), cos, sin, count, positions, heads, size, half,
+                                                                                 sign);
+  });
 }
 
-const char* attar_cuda_swiglu(const float* gate, const float* up, float* y, int64_t count, void* stream) {
-  attar::swiglu_kernel<<<attar::cuda_grid(count), attar::kCudaThreads, 0, attar::cuda_stream(stream)>>>(gate, up, y, count);
-  return attar::cuda_launched();
+const char* attar_cuda_swiglu(int32_t type, const void* gate, const void* up, void* y, int64_t count, void* stream) {
+  const cudaStream_t on = attar::cuda_stream(stream);
+  return attar::of_type(type, [&]<class Value>(Value*) {
+    attar::swiglu_kernel<<<attar::cuda_grid(count), attar::kCudaThreads, 0, on>>>(static_cast<const Value*>(gate), static_cast<const Value*>(up),
+                                                                                 static_cast<Value*>(y), count);
+  });
 }
 
-const char* attar_cuda_swiglu_backward(const float* dy, const float* gate, const float* up, float* dgate, float* dup, int64_t count, void* stream) {
-  attar::swiglu_backward_kernel<<<attar::cuda_grid(count), attar::kCudaThreads, 0, attar::cuda_stream(stream)>>>(dy, gate, up, dgate, dup, count);
-  return attar::cuda_launched();
+const char* attar_cuda_swiglu_backward(int32_t type, const void* dy, const void* gate, const void* up, void* dgate, void* dup, int64_t count,
+                                       void* stream) {
+  const cudaStream_t on = attar::cuda_stream(stream);
+  return attar::of_type(type, [&]<class Value>(Value*) {
+    attar::swiglu_backward_kernel<<<attar::cuda_grid(count), attar::kCudaThreads, 0, on>>>(
+        static_cast<const Value*>(dy), static_cast<const Value*>(gate), static_cast<const Value*>(up), static_cast<Value*>(dgate),
+        static_cast<Value*>(dup), count);
+  });
 }

@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "base/check.h"
 #include "kernels/linear_loss_parts.h"
 
@@ -32,6 +35,25 @@ void check_loss_ids(const at::Tensor& ids, const char* name, int64_t least, int6
        "teacher, student and tokenizer must share one vocabulary");
 }
 
+/// No id stands twice in a row of ids (N, K) int32 on the host.
+void check_ids_once(const at::Tensor& ids) {
+  const int64_t rows = ids.size(0), k = ids.size(1);
+  const int32_t* data = ids.const_data_ptr<int32_t>();
+  bool twice = false;
+#pragma omp parallel reduction(|| : twice) if (rows * k > 16384)
+  {
+    std::vector<int32_t> sorted;
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < rows; ++r) {
+      sorted.assign(data + r * k, data + (r + 1) * k);
+      std::sort(sorted.begin(), sorted.end());
+      const auto first = std::lower_bound(sorted.begin(), sorted.end(), 0);
+      twice = twice || std::adjacent_find(first, sorted.end()) != sorted.end();
+    }
+  }
+  check(!twice, "linear_loss: the teacher's ids of a position", "each id once", "one id twice");
+}
+
 void check_live(LinearLossJob& job, int64_t rows) {
   LogitTargets& targets = job.targets;
   check(targets.hidden.defined() && targets.hidden.dim() == 2 && targets.hidden.size(0) == rows, "linear_loss: teacher's hidden states",
@@ -53,6 +75,8 @@ void check_sparse(LinearLossJob& job, int64_t rows) {
   check_loss_shape(targets.probs, "sparse probabilities", {rows, targets.ids.size(1)});
   if (targets.tail.defined()) check_loss_shape(targets.tail, "the tail's mass", {rows});
   check_loss_ids(targets.ids, "the teacher's ids", -1, job.vocab);
+  // On the CPU the row pass looks itself; a GPU's says nothing that could be read without waiting for it.
+  if (targets.tail.defined() && targets.ids.is_cpu() && !job.hidden.is_cpu()) check_ids_once(targets.ids.to(at::kInt).contiguous());
 }
 
 }  // namespace
@@ -82,6 +106,12 @@ LinearLossJob check_linear_loss(const at::Tensor& hidden, const at::Tensor& weig
   job.weights = weights;
   job.softcap = softcap;
   job.gradients = gradients;
+  const auto near_hidden = [&](const at::Tensor& t) { return !t.defined() || t.is_cpu() || t.device() == hidden.device(); };
+  for (const at::Tensor& t : {weight, targets.hidden, targets.weight})
+    check(!t.defined() || t.device() == hidden.device(), "linear_loss: matrices", "the hidden states' device, " + hidden.device().str(),
+          t.defined() ? t.device().str() : "");
+  for (const at::Tensor& t : {labels, row_weights, targets.log_probs, targets.ids, targets.probs, targets.tail})
+    check(near_hidden(t), "linear_loss: labels and targets", "the host or " + hidden.device().str(), t.defined() ? t.device().str() : "");
   const bool wanted = weights.needs_teacher();
   if (!wanted) job.targets = LogitTargets{};  // a teacher whose terms all weigh 0 is not computed
   switch (job.targets.kind) {

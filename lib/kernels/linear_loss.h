@@ -29,12 +29,14 @@ struct LinearLossResult {
   at::Tensor loss;         ///< scalar float32 (float64 for float64 inputs): weighted sum over valid positions
   at::Tensor grad_hidden;  ///< (N, D) like hidden; undefined if not wanted
   at::Tensor grad_weight;  ///< (V, D) float32 (float64 for float64 inputs); undefined if not wanted
-  at::Tensor terms;        ///< (2) float64 on the CPU: sums of the teacher's terms (with T^2) and of cross-entropy, without any weight: for the log
+  at::Tensor terms;        ///< (2) float64 on the hidden states' device: sums of the teacher's terms (with T^2) and of cross-entropy, no weights
 };
 
 /// Losses of a student's last linear layer against labels and a teacher, in chunks of rows, with gradients formed on the way:
 /// no (N, V) tensor ever exists. hidden (N, D), weight (V, D), labels (N) int64 (-100: position counts for nothing), row_weights (N) float32 or
-/// undefined. softcap: student's. Vocabularies of different padded length are cut to `vocab` (the common true one).
+/// undefined. Labels, row weights and cached targets may lie on the host beside a GPU's hidden states. softcap: student's.
+/// Vocabularies of different padded length are cut to `vocab` (the common true one).
+/// bfloat16 hidden states: products of bfloat16 with float32 sums and results on a GPU, float32 products on the CPU; dW is float32.
 /// Specification: linear_loss_cpu.cc's plain version. Sources: Cut Cross-Entropy (arXiv 2411.09009) section 3; Liger's chunked linear losses.
 /// Throws Error if shapes disagree, an id is outside [0, V), or sparse targets meet a term that needs the whole distribution.
 LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,

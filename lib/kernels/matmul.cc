@@ -19,7 +19,8 @@ MatrixView product_view(const at::Tensor& t) { return {t.const_data_ptr<float>()
 
 void matmul_into(at::Tensor& out, const at::Tensor& a, const at::Tensor& b, bool add) {
   constexpr int64_t kLeastRows = 8, kLeastMatrix = 4096, kParallel = int64_t{1} << 20;
-  TORCH_INTERNAL_ASSERT(a.dim() == 2 && b.dim() == 2 && out.dim() == 2 && a.size(1) == b.size(0) && out.size(0) == a.size(0) && out.size(1) == b.size(1));
+  TORCH_INTERNAL_ASSERT(a.dim() == 2 && b.dim() == 2 && out.dim() == 2 && a.size(1) == b.size(0) && out.size(0) == a.size(0) &&
+                        out.size(1) == b.size(1));
   const int64_t M = a.size(0), N = b.size(1), K = a.size(1);
   const bool ours = M >= kLeastRows && N * K >= kLeastMatrix && matrix_product_is_quickest() && product_reads(a) && product_reads(b) &&
                     out.is_cpu() && out.scalar_type() == at::kFloat && out.stride(1) == 1;

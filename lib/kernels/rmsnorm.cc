@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/cuda_calls.h"
 #include "kernels/decoder_rows.h"
 
 namespace attar {
@@ -33,6 +34,10 @@ RmsNormResult rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps
   if (x.dim() < 1 || weight.dim() != 1 || x.size(-1) != weight.size(0))
     fail("rms_norm", str("rows as wide as the weight, ", weight.numel()), str(x.dim() ? x.size(-1) : 0));
   const int64_t width = x.size(-1), rows = width ? x.numel() / width : 0;
+  if (x.is_cuda() && cuda_takes({x})) {
+    auto [y, rstd] = rms_norm_by(cuda_calls(), x, weight, eps, offset);
+    return {y, rstd};
+  }
   if (!norm_is_fused(x, weight)) {
     const at::Tensor rstd = at::rsqrt(x.to(norm_type(x)).square().mean(-1) + eps).flatten();
     return {rms_norm_plain(x, weight, eps, offset), rstd};
@@ -51,6 +56,8 @@ RmsNormResult rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps
 std::pair<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& weight,
                                                     const at::Tensor& rstd, double offset) {
   const int64_t width = x.size(-1), rows = width ? x.numel() / width : 0;
+  if (x.is_cuda() && cuda_takes({x}) && grad.scalar_type() == x.scalar_type())
+    return rms_norm_backward_by(cuda_calls(), grad.contiguous(), x, weight, rstd, offset);
   if (!norm_is_fused(x, weight) || grad.scalar_type() != at::kFloat) {
     const at::ScalarType type = norm_type(x);
     const at::Tensor flat = x.to(type).reshape({rows, width}), g = grad.to(type).reshape({rows, width});

@@ -11,7 +11,8 @@ struct RmsNormResult {
 };
 /// y = x * rsqrt(mean(x^2) + eps) * (weight + offset), each row over the last dimension; computed in float32.
 /// x (.., D), weight (D). offset: 0, or 1 for Gemma's norms. Source: Zhang and Sennrich 2019, arXiv 1910.07467.
-/// Contiguous float32 on the CPU takes the fused kernel, everything else the plain version. Throws Error if the widths disagree.
+/// Contiguous float32 on the CPU, and float32 or bfloat16 on a GPU, take a kernel of ours, everything else the plain version. Throws Error if the
+/// widths disagree.
 RmsNormResult rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset);
 
 /// Gradients of x and of weight. The weight's are summed over a fixed partition of the rows: bits do not depend on the number of threads.

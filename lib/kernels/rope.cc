@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "base/check.h"
+#include "kernels/cuda_calls.h"
 #include "kernels/decoder_rows.h"
 
 namespace attar {
@@ -30,6 +31,7 @@ at::Tensor rotate_plain(const at::Tensor& x, const at::Tensor& cos, const at::Te
 
 void rotate_(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool inverse) {
   check_rotation(x, cos, sin);
+  if (x.is_cuda() && cuda_takes({x})) return rotate_by(cuda_calls(), x, cos, sin, inverse);
   const bool fused = x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous() && cos.is_contiguous() && sin.is_contiguous() &&
                      cos.scalar_type() == at::kFloat && sin.scalar_type() == at::kFloat;
   if (!fused) {

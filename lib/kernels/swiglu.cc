@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "kernels/cuda_calls.h"
 #include "kernels/decoder_rows.h"
 
 namespace attar {
@@ -41,6 +42,8 @@ at::Tensor gated_plain(const at::Tensor& gate, const at::Tensor& up, GateActivat
 }
 
 at::Tensor gated(const at::Tensor& gate, const at::Tensor& up, GateActivation activation) {
+  if (gate.is_cuda() && activation == GateActivation::silu && gate.sizes() == up.sizes() && cuda_takes({gate, up}))
+    return swiglu_by(cuda_calls(), gate, up);
   if (!gate_is_fused(gate, up, activation)) return gated_plain(gate, up, activation);
   check_gate(gate, up);
   at::Tensor result = at::empty_like(gate);
@@ -54,6 +57,8 @@ at::Tensor gated(const at::Tensor& gate, const at::Tensor& up, GateActivation ac
 }
 
 std::pair<at::Tensor, at::Tensor> gated_backward(const at::Tensor& grad, const at::Tensor& gate, const at::Tensor& up, GateActivation activation) {
+  if (gate.is_cuda() && activation == GateActivation::silu && grad.scalar_type() == gate.scalar_type() && cuda_takes({gate, up}))
+    return swiglu_backward_by(cuda_calls(), grad.contiguous(), gate, up);
   if (!gate_is_fused(gate, up, activation) || grad.scalar_type() != at::kFloat) {
     const at::Tensor towards = grad * up;
     const char* form = activation == GateActivation::gelu_tanh ? "tanh" : "none";

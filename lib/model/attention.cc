@@ -38,11 +38,33 @@ at::Tensor positions_of(const at::Tensor& segments) {
   return positions;
 }
 
+/// Where runs of equal segment numbers begin in the (B, T) positions, rows one after the other, and B * T at the end: (S + 1) int32.
+std::pair<at::Tensor, int64_t> document_starts(const at::Tensor& segments) {
+  const int64_t rows = segments.size(0), length = segments.size(1);
+  const int32_t* from = segments.const_data_ptr<int32_t>();
+  check(rows * length <= std::numeric_limits<int32_t>::max(), "positions of a packed batch", "fewer than 2^31", attar::str(rows * length));
+  std::vector<int32_t> starts;
+  int64_t longest = 0;
+  for (int64_t i = 0; i < rows * length; ++i) {
+    if (i % length && from[i] == from[i - 1]) continue;
+    if (!starts.empty()) longest = std::max<int64_t>(longest, i - starts.back());
+    starts.push_back(static_cast<int32_t>(i));
+  }
+  longest = std::max<int64_t>(longest, rows * length - starts.back());
+  starts.push_back(static_cast<int32_t>(rows * length));
+  return {at::tensor(starts, at::kInt), longest};
+}
+
+/// From the host to a device by way of pinned memory, so that nothing waits.
+at::Tensor sent(const at::Tensor& tensor, at::Device device) {
+  return device.is_cuda() && tensor.is_cpu() ? tensor.pin_memory().to(device, /*non_blocking=*/true) : tensor.to(device);
+}
+
 /// cos and sin of positions (T) or (B, T); `length`: longest sequence the angles serve (longrope and dynamic kinds depend on it).
 std::pair<at::Tensor, at::Tensor> rotary_angles(const ModelSpec& spec, const RopeSpec& rope, const at::Tensor& positions, int64_t length) {
   const RopeTable table = rope_table(rope, spec.rope_dims(rope), length, spec.context);
   // In float32 throughout, as transformers computes them: at large positions the rounding is part of the model.
-  const at::Tensor frequencies = at::tensor(at::ArrayRef<double>(table.inverse_frequency)).to(at::kFloat).to(positions.device());
+  const at::Tensor frequencies = sent(at::tensor(at::ArrayRef<double>(table.inverse_frequency)).to(at::kFloat), positions.device());
   const at::Tensor angles = positions.to(at::kFloat).unsqueeze(-1) * frequencies;
   at::Tensor cos = at::cos(angles), sin = at::sin(angles);
   if (table.magnitude != 1) {
@@ -79,7 +101,7 @@ at::Tensor bias_of(const at::Tensor& visible) {
 
 }  // namespace
 
-AttentionPlan plan_attention(const ModelSpec& spec, const TokenBatch& tokens, int64_t cached) {
+AttentionPlan plan_attention(const ModelSpec& spec, const TokenBatch& tokens, int64_t cached, bool by_documents) {
   check_tokens(spec, tokens, cached);
   const at::Tensor& ids = tokens.ids;
   const int64_t T = ids.size(1), S = cached + T;
@@ -91,7 +113,7 @@ AttentionPlan plan_attention(const ModelSpec& spec, const TokenBatch& tokens, in
   AttentionPlan plan;
   at::Tensor positions = tokens.positions;
   if (positions.defined()) positions = positions.to(device, at::kLong);
-  else if (packed) positions = positions_of(segments).to(device);
+  else if (packed) positions = sent(positions_of(segments), device);
   const at::Tensor counted = at::arange(cached, S, at::TensorOptions(at::kLong).device(device));
   const at::Tensor used = positions.defined() ? positions : counted;
   const bool depends = spec.rope.kind == "longrope" || spec.local_rope.kind == "longrope";
@@ -108,10 +130,16 @@ AttentionPlan plan_attention(const ModelSpec& spec, const TokenBatch& tokens, in
   // Who may look, before windows: undefined where the causal order says it all.
   const at::Tensor query = counted.unsqueeze(1), key = at::arange(S, counted.options()).unsqueeze(0);
   at::Tensor visible;
+  if (by_documents && packed && !tokens.mask.defined() && cached == 0) {
+    auto [starts, longest] = document_starts(segments);
+    plan.documents = sent(starts, device);
+    plan.longest = longest;
+    return plan;
+  }
   if (tokens.mask.defined()) {
     visible = tokens.mask.unsqueeze(1);
   } else if (packed) {
-    const at::Tensor s = segments.to(device);
+    const at::Tensor s = sent(segments, device);
     visible = s.unsqueeze(2).eq(s.unsqueeze(1)).logical_and_(key.le(query)).unsqueeze(1);
   }
   plan.causal = !visible.defined() && cached == 0;
@@ -139,6 +167,36 @@ AttentionPlan plan_attention(const ModelSpec& spec, const TokenBatch& tokens, in
     }
   }
   return plan;
+}
+
+at::Tensor attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& documents, int64_t longest,
+                            int64_t window, double scale) {
+  const int64_t B = q.size(0), H = q.size(1), T = q.size(2), d = q.size(3);
+  // (B, H, T, d) -> (B * T, H, d): without a copy, as heads are made side by side.
+  const auto flat = [&](const at::Tensor& t) { return t.transpose(1, 2).reshape({B * T, t.size(1), d}); };
+  const at::Tensor all_q = flat(q), all_k = flat(k), all_v = flat(v);
+  at::Tensor out;
+  if (q.is_cuda()) {
+    std::optional<int64_t> left, right;
+    if (window > 0) left = window - 1, right = 0;
+    out = std::get<0>(at::_flash_attention_forward(all_q, all_k, all_v, documents, documents, longest, longest, 0.0, /*is_causal=*/true,
+                                                   /*return_debug_mask=*/false, scale, left, right));
+  } else {
+    const int32_t* starts = documents.const_data_ptr<int32_t>();
+    std::vector<at::Tensor> parts;
+    for (int64_t i = 0; i + 1 < documents.size(0); ++i) {
+      const auto part = [&](const at::Tensor& t) { return t.narrow(0, starts[i], starts[i + 1] - starts[i]).transpose(0, 1).unsqueeze(0); };
+      const int64_t length = starts[i + 1] - starts[i];
+      at::Tensor bias;
+      if (window > 0 && window < length) {
+        const at::Tensor place = at::arange(length), distance = place.unsqueeze(1) - place.unsqueeze(0);
+        bias = bias_of(distance.ge(0).logical_and_(distance.lt(window)).unsqueeze(0).unsqueeze(0));
+      }
+      parts.push_back(attend(part(all_q), part(all_k), part(all_v), bias, true, scale, 0).squeeze(0).transpose(0, 1));
+    }
+    out = at::cat(parts);
+  }
+  return out.view({B, T, H, d}).transpose(1, 2);
 }
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias, bool causal, double scale, double softcap) {

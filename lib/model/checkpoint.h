@@ -15,11 +15,12 @@ namespace attar {
 /// Parameters under Hugging Face's names (spec/model_spec.h lists them), ordered by name.
 using StateDict = std::map<std::string, at::Tensor>;
 
-/// A weight that lives on a ggml grid: its blocks are what export writes.
+/// A weight that lives on the grid of a file: its codes are what export writes.
 struct QuantizedTensor {
-  GgmlType type;
+  GgmlType type;               ///< of blocks with their scales inside; or i8, ONNX's integers with one scale a row
   std::vector<int64_t> shape;  ///< (rows, columns) of the weight
   at::Tensor blocks;           ///< uint8 (rows, ggml_row_bytes(type, columns)), CPU
+  at::Tensor scales = {};      ///< i8: float32 (rows), CPU; a weight is its integer times its row's scale
 };
 
 /// A model at rest: facts, tensors, tokenizer. For names in `codes`, `weights` holds exactly the dequantized values.

@@ -98,7 +98,7 @@ at::Tensor Decoder::norm(const at::Tensor& x, const std::string& name) const {
   return autocast_bf16 ? y.to(at::kBFloat16) : y;
 }
 
-at::Tensor Decoder::attention(int64_t layer, const at::Tensor& x, const AttentionPlan& plan, KvCache* cache) const {
+at::Tensor Decoder::attended(int64_t layer, const at::Tensor& x, const AttentionPlan& plan, KvCache* cache) const {
   const LayerSpec& facts = spec_.layers[static_cast<size_t>(layer)];
   const int64_t B = x.size(0), T = x.size(1), d = spec_.head_size;
   const std::string own = layer_name(layer, "self_attn.");
@@ -117,33 +117,56 @@ at::Tensor Decoder::attention(int64_t layer, const at::Tensor& x, const Attentio
   if (cache_hook_) k = cache_hook_(k), v = cache_hook_(v);
   if (cache) std::tie(k, v) = cache->append(layer, k, v);
   const int64_t window = facts.window > 0 && facts.window < k.size(2) ? facts.window : 0;
-  const at::Tensor mixed = attend(q, k, v, plan.bias.at(window), plan.causal, spec_.score_scale(), spec_.attention_softcap);
-  return linear(mixed.transpose(1, 2).reshape({B, T, facts.heads * d}), own + "o_proj");
+  const at::Tensor mixed = plan.documents.defined()
+                               ? attend_documents(q, k, v, plan.documents, plan.longest, window, spec_.score_scale())
+                               : attend(q, k, v, plan.bias.at(window), plan.causal, spec_.score_scale(), spec_.attention_softcap);
+  return mixed.transpose(1, 2).reshape({B, T, facts.heads * d});
 }
 
-at::Tensor Decoder::feed_forward(int64_t layer, const at::Tensor& x) const {
+at::Tensor Decoder::gated_product(int64_t layer, const at::Tensor& x) const {
   const std::string own = layer_name(layer, "mlp.");
   const at::Tensor gate = linear(x, own + "gate_proj"), up = linear(x, own + "up_proj");
-  return linear(gated_op(gate, up, gate_activation_named(spec_.activation)), own + "down_proj");
+  return gated_op(gate, up, gate_activation_named(spec_.activation));
 }
 
-at::Tensor Decoder::run_layer(int64_t layer, at::Tensor x, const AttentionPlan& plan, KvCache* cache) const {
-  const auto named = [&](const char* rest) { return layer_name(layer, rest); };
-  at::Tensor added = attention(layer, norm(x, named("input_layernorm.weight")), plan, cache);
-  if (spec_.post_norms) added = norm(added, named("post_attention_layernorm.weight"));
-  x = x + added;
-  added = feed_forward(layer, norm(x, named(spec_.post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight")));
-  if (spec_.post_norms) added = norm(added, named("post_feedforward_layernorm.weight"));
+at::Tensor Decoder::half_input(int64_t layer, Half half, const at::Tensor& x) const {
+  const char* name = half == Half::attention ? "input_layernorm.weight"
+                     : spec_.post_norms      ? "pre_feedforward_layernorm.weight"
+                                             : "post_attention_layernorm.weight";
+  return norm(x, layer_name(layer, name));
+}
+
+at::Tensor Decoder::half_mixed(int64_t layer, Half half, const at::Tensor& input, const TokenBatch& tokens) const {
+  return half == Half::attention ? attended(layer, input, plan_attention(spec_, tokens, 0, apart_by_documents(tokens)), nullptr)
+                                 : gated_product(layer, input);
+}
+
+at::Tensor Decoder::half_output(int64_t layer, Half half, const at::Tensor& x, const at::Tensor& mixed) const {
+  const bool first = half == Half::attention;
+  at::Tensor added = linear(mixed, layer_name(layer, first ? "self_attn.o_proj" : "mlp.down_proj"));
+  if (spec_.post_norms) added = norm(added, layer_name(layer, first ? "post_attention_layernorm.weight" : "post_feedforward_layernorm.weight"));
   return x + added;
 }
 
+at::Tensor Decoder::run_layer(int64_t layer, at::Tensor x, const AttentionPlan& plan, KvCache* cache) const {
+  x = half_output(layer, Half::attention, x, attended(layer, half_input(layer, Half::attention, x), plan, cache));
+  return half_output(layer, Half::feed_forward, x, gated_product(layer, half_input(layer, Half::feed_forward, x)));
+}
+
 at::Tensor Decoder::embedded(const TokenBatch& tokens) const {
-  const at::Tensor x = at::embedding(weight(kEmbedding), tokens.ids);
+  at::Tensor x = at::embedding(weight(kEmbedding), tokens.ids);
+  if (autocast_bf16) x = x.to(at::kFloat);
   return spec_.embedding_scale != 1 ? x * spec_.embedding_scale : x;
 }
 
 at::Tensor Decoder::after_layer(int64_t layer, const at::Tensor& x, const TokenBatch& tokens) const {
-  return run_layer(layer, x, plan_attention(spec_, tokens, 0), nullptr);
+  return run_layer(layer, x, plan_attention(spec_, tokens, 0, apart_by_documents(tokens)), nullptr);
+}
+
+bool Decoder::apart_by_documents(const TokenBatch& tokens) const {
+  // What flash attention takes: bfloat16, heads of at most 256 values, a multiple of 8, scores as they are.
+  const bool flash = autocast_bf16 && tokens.ids.is_cuda() && spec_.head_size % 8 == 0 && spec_.head_size <= 256;
+  return (by_documents || flash) && spec_.attention_softcap <= 0;
 }
 
 at::Tensor Decoder::after_norm(const at::Tensor& x) const {
@@ -151,7 +174,8 @@ at::Tensor Decoder::after_norm(const at::Tensor& x) const {
 }
 
 at::Tensor Decoder::hidden(const TokenBatch& tokens, KvCache* cache, std::map<int64_t, at::Tensor>* states) const {
-  const auto plan = std::make_shared<const AttentionPlan>(plan_attention(spec_, tokens, cache ? cache->length() : 0));
+  const auto plan =
+      std::make_shared<const AttentionPlan>(plan_attention(spec_, tokens, cache ? cache->length() : 0, !cache && apart_by_documents(tokens)));
   const auto layers = static_cast<int64_t>(spec_.layers.size());
   at::Tensor x = embedded(tokens);
   for (int64_t layer = 0; layer < layers; ++layer) {

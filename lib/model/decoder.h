@@ -53,6 +53,12 @@ class Decoder {
   at::Tensor embedded(const TokenBatch& tokens) const;
   at::Tensor after_layer(int64_t layer, const at::Tensor& x, const TokenBatch& tokens) const;
   at::Tensor after_norm(const at::Tensor& x) const;
+  /// A layer is two halves and each half three steps, for walks that change weights between them: what q, k, v (gate, up) read, (B, T, D); from
+  /// that, what o (down) reads, (B, T, in); x and what o (down) adds to it. One after the other they are after_layer(), bit for bit.
+  enum class Half { attention, feed_forward };
+  at::Tensor half_input(int64_t layer, Half half, const at::Tensor& x) const;
+  at::Tensor half_mixed(int64_t layer, Half half, const at::Tensor& input, const TokenBatch& tokens) const;
+  at::Tensor half_output(int64_t layer, Half half, const at::Tensor& x, const at::Tensor& mixed) const;
   /// The output matrix (V, D) as the forward uses it (tied: the embedding), through the weight hook.
   at::Tensor output_weight() const;
   /// hidden (.., D) -> logits (.., V), soft cap applied.
@@ -76,13 +82,16 @@ class Decoder {
   /// Keeps only each layer's input for the backward pass and computes the layer once more there. The model must outlive the backward pass.
   bool recompute_layers = false;
   bool autocast_bf16 = false;  ///< matrix products in bfloat16, sums and norms in float32
+  /// Packed rows by attention of variable length instead of a mask; on a GPU that happens of itself where flash attention can.
+  bool by_documents = false;
 
  private:
   at::Tensor weight(const std::string& name) const;
   at::Tensor linear(const at::Tensor& x, const std::string& name) const;
-  at::Tensor attention(int64_t layer, const at::Tensor& x, const struct AttentionPlan& plan, KvCache* cache) const;
-  at::Tensor feed_forward(int64_t layer, const at::Tensor& x) const;
+  at::Tensor attended(int64_t layer, const at::Tensor& x, const struct AttentionPlan& plan, KvCache* cache) const;
+  at::Tensor gated_product(int64_t layer, const at::Tensor& x) const;
   at::Tensor norm(const at::Tensor& x, const std::string& name) const;
+  bool apart_by_documents(const TokenBatch& tokens) const;
   at::Tensor run_layer(int64_t layer, at::Tensor x, const struct AttentionPlan& plan, KvCache* cache) const;
   ModelSpec spec_;
   StateDict weights_;

@@ -145,12 +145,15 @@ std::vector<WrittenText> write_texts(const Decoder& model, const std::vector<std
     logits = logits.contiguous();
     const auto rows = static_cast<int64_t>(open.texts.size()), count = logits.size(1);
     std::vector<int64_t> chosen(open.texts.size());
+    const at::Tensor normal = options.log_probs ? at::logsumexp(logits.to(at::kDouble), {1}) : at::Tensor();
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < rows; ++row) {
       float* values = logits.data_ptr<float>() + row * count;
       if (o.temperature > 0 && options.top_p < 1) keep_likeliest(values, count, o.temperature, options.top_p);
       Rng rng(o.seed, streams[open.texts[static_cast<size_t>(row)]], static_cast<uint64_t>(number));
       chosen[static_cast<size_t>(row)] = o.temperature > 0 ? drawn_choice(values, count, o.temperature, rng.uniform()) : greedy_choice(values, count);
+      if (options.log_probs)  // what was chosen was kept by top_p, with its value
+        out[open.texts[static_cast<size_t>(row)]].log_prob += values[chosen[static_cast<size_t>(row)]] - normal.const_data_ptr<double>()[row];
     }
     std::vector<int64_t> going, next;
     for (int64_t row = 0; row < rows; ++row) {
@@ -161,6 +164,10 @@ std::vector<WrittenText> write_texts(const Decoder& model, const std::vector<std
         continue;
       }
       text.ids.push_back(static_cast<int32_t>(token));
+      if (options.ended && options.ended(open.texts[static_cast<size_t>(row)], text.ids)) {
+        text.finished = true;
+        continue;
+      }
       going.push_back(row);
       next.push_back(token);
     }

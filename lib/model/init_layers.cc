@@ -20,8 +20,8 @@ std::vector<int64_t> chosen_layers(const InitConfig& config, int64_t wanted, int
     for (int64_t i = 0; i < wanted; ++i)
       chosen.push_back(wanted == 1 ? 1 : 1 + std::llround(static_cast<double>(i * (given - 1)) / static_cast<double>(wanted - 1)));
   }
-  check(static_cast<int64_t>(chosen.size()) == wanted, config.every > 0 ? "init.every" : "init.layers", str("as many layers as the student has: ", wanted),
-        std::to_string(chosen.size()), "change the student's layers or the choice");
+  check(static_cast<int64_t>(chosen.size()) == wanted, config.every > 0 ? "init.every" : "init.layers",
+        str("as many layers as the student has: ", wanted), std::to_string(chosen.size()), "change the student's layers or the choice");
   for (const int64_t layer : chosen)
     check(layer >= 1 && layer <= given, "init.layers", str("numbers from 1 to ", given, ", the layers of init.from"), std::to_string(layer));
   return chosen;

@@ -74,8 +74,19 @@ int64_t fused_rows(const ModelSpec& spec, const std::string& name, const StoredP
 
 constexpr int64_t kCopiedAtATime = int64_t{1} << 22;  // bytes
 
-/// Room for a tensor that is about to be filled, in large pages where the system gives them: fewer faults while it is filled, and fewer
-/// looked-up addresses whenever the weights are read.
+/// A tensor of its own with these bytes, copied by all threads.
+at::Tensor copy_of_bytes(std::span<const uint8_t> bytes, const std::vector<int64_t>& shape, at::ScalarType type) {
+  const at::Tensor copy = room_for(shape, type);
+  auto* to = static_cast<uint8_t*>(copy.data_ptr());
+  const auto size = static_cast<int64_t>(bytes.size());
+#pragma omp parallel for schedule(static) if (size > kCopiedAtATime)
+  for (int64_t at = 0; at < size; at += kCopiedAtATime)
+    std::memcpy(to + at, bytes.data() + at, static_cast<size_t>(std::min(kCopiedAtATime, size - at)));
+  return copy;
+}
+
+}  // namespace
+
 at::Tensor room_for(const std::vector<int64_t>& shape, at::ScalarType type) {
   constexpr uintptr_t kPage = 4096;
   constexpr size_t kLargePage = size_t{1} << 21;
@@ -89,19 +100,6 @@ at::Tensor room_for(const std::vector<int64_t>& shape, at::ScalarType type) {
 #endif
   return room;
 }
-
-/// A tensor of its own with these bytes, copied by all threads.
-at::Tensor copy_of_bytes(std::span<const uint8_t> bytes, const std::vector<int64_t>& shape, at::ScalarType type) {
-  const at::Tensor copy = room_for(shape, type);
-  auto* to = static_cast<uint8_t*>(copy.data_ptr());
-  const auto size = static_cast<int64_t>(bytes.size());
-#pragma omp parallel for schedule(static) if (size > kCopiedAtATime)
-  for (int64_t at = 0; at < size; at += kCopiedAtATime)
-    std::memcpy(to + at, bytes.data() + at, static_cast<size_t>(std::min(kCopiedAtATime, size - at)));
-  return copy;
-}
-
-}  // namespace
 
 at::ScalarType weight_type(Dtype dtype, const std::string& name) {
   switch (dtype) {
@@ -200,7 +198,18 @@ std::map<std::string, QuantizedTensor> hf_codes(const fs::path& folder, const Mo
   const auto file = std::make_shared<SafetensorsFile>(place);
   std::map<std::string, std::vector<int64_t>> shapes;
   for (const ParameterInfo& parameter : parameters_of(spec)) shapes[parameter.name] = parameter.shape;
+  LoadOptions as_stored;
+  as_stored.keep_dtype = true;
+  const auto taken = [&](const std::string& name, Dtype dtype, at::ScalarType type, const std::vector<int64_t>& wanted) {
+    const auto found = file->tensors().find(name);
+    const bool fits = found != file->tensors().end() && found->second.dtype == dtype && found->second.shape == wanted;
+    if (!fits)
+      fail(place.string() + ": tensor " + name, str(dtype_name(dtype), " ", shape_text(wanted)),
+           found == file->tensors().end() ? "nothing" : str(dtype_name(found->second.dtype), " ", shape_text(found->second.shape)));
+    return mapped_tensor(file->bytes(name), type, wanted, as_stored, file);
+  };
   for (const auto& [name, entry] : file->tensors()) {
+    if (name.ends_with(".scales") && file->tensors().count(name.substr(0, name.size() - 7))) continue;  // read with the integers they belong to
     const std::string what = place.string() + ": tensor " + name;
     const auto shape = shapes.find(name);
     if (shape == shapes.end() || shape->second.size() != 2) fail(what, "a matrix of the model", "none of that name");
@@ -208,11 +217,9 @@ std::map<std::string, QuantizedTensor> hf_codes(const fs::path& folder, const Mo
     if (type_name == file->metadata().end()) fail(what, "its ggml type in the metadata", "nothing");
     const GgmlType type = ggml_type_named(type_name->second);
     const std::vector<int64_t> wanted{shape->second[0], ggml_row_bytes(type, shape->second[1])};
-    if (entry.dtype != Dtype::u8 || entry.shape != wanted)
-      fail(what, "U8 " + shape_text(wanted), std::string(dtype_name(entry.dtype)) + " " + shape_text(entry.shape));
-    LoadOptions as_stored;
-    as_stored.keep_dtype = true;
-    codes[name] = {type, shape->second, mapped_tensor(file->bytes(name), at::kByte, wanted, as_stored, file)};
+    const bool rows = type == GgmlType::i8;
+    codes[name] = {type, shape->second, taken(name, rows ? Dtype::i8 : Dtype::u8, at::kByte, wanted)};
+    if (rows) codes[name].scales = taken(name + ".scales", Dtype::f32, at::kFloat, {wanted[0]});
   }
   return codes;
 }

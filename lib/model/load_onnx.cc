@@ -91,7 +91,9 @@ at::Tensor onnx_weight(const std::shared_ptr<OnnxFile>& file, const fs::path& pa
       const at::Tensor scales = onnx_scales(*file, path, parameter.name, {shape[0]});
       at::Tensor integers = at::empty({shape[1], shape[0]}, at::kChar);
       std::memcpy(integers.data_ptr(), stored.bytes.data(), std::min(stored.bytes.size(), integers.nbytes()));
-      return loaded((integers.t().to(at::kFloat) * scales.unsqueeze(1)).contiguous());
+      const at::Tensor rows = integers.t().contiguous();
+      if (options.keep_dtype || options.dtype == at::kFloat) codes[parameter.name] = {GgmlType::i8, shape, rows.view(at::kByte), scales};
+      return loaded(rows.to(at::kFloat) * scales.unsqueeze(1));
     }
     case OnnxType::u8: {
       if (shape.size() != 2 || stored.shape.size() != 3) break;

@@ -21,7 +21,8 @@ LoraAdapters::LoraAdapters(const ModelSpec& spec, const LoraConfig& config, uint
       if (!is_linear_weight(parameter.name) || !parameter.name.ends_with("." + target + ".weight")) continue;
       found = true;
       const int64_t out = parameter.shape[0], in = parameter.shape[1];
-      check(rank_ <= std::min(in, out), "lora.rank", str("at most ", std::min(in, out), ", the smaller side of ", parameter.name), std::to_string(rank_));
+      check(rank_ <= std::min(in, out), "lora.rank", str("at most ", std::min(in, out), ", the smaller side of ", parameter.name),
+            std::to_string(rank_));
       at::Tensor a = at::empty({rank_, in}, at::kFloat);
       Rng rng(seed, stream_of("lora_A." + parameter.name));
       const double deviation = 1 / std::sqrt(3.0 * static_cast<double>(in));

@@ -93,13 +93,17 @@ void write_codes(const Checkpoint& checkpoint, const fs::path& file) {
   std::vector<SafetensorsWriter::Declared> declared;
   std::map<std::string, std::string> types;
   for (const auto& [name, code] : checkpoint.codes) {
-    declared.push_back({name, Dtype::u8, code.blocks.sizes().vec()});
+    declared.push_back({name, code.type == GgmlType::i8 ? Dtype::i8 : Dtype::u8, code.blocks.sizes().vec()});
+    if (code.type == GgmlType::i8) declared.push_back({name + ".scales", Dtype::f32, code.scales.sizes().vec()});
     types[name] = ggml_type_info(code.type).name;
   }
   SafetensorsWriter writer(file, std::move(declared), types);
   for (const auto& [name, code] : checkpoint.codes) {
     const at::Tensor blocks = code.blocks.to(at::kCPU).contiguous();
     writer.write(blocks.const_data_ptr(), blocks.nbytes());
+    if (code.type != GgmlType::i8) continue;
+    const at::Tensor scales = code.scales.to(at::kCPU).contiguous();
+    writer.write(scales.const_data_ptr(), scales.nbytes());
   }
   writer.commit();
 }
@@ -128,7 +132,7 @@ std::string card(const Checkpoint& checkpoint) {
               ". Hugging Face layout: `AutoModelForCausalLM.from_pretrained` loads this folder.\n");
   if (!checkpoint.codes.empty())
     text += str("\nQuantized: `codes.safetensors` holds the blocks of ", checkpoint.codes.size(),
-                " tensors as they stand in an exported GGUF file; `model.safetensors` holds their values.\n");
+                " tensors as they stand in an exported file; `model.safetensors` holds their values.\n");
   return text;
 }
 

@@ -1,6 +1,7 @@
 #include "plan/estimate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <optional>
 #include <thread>
@@ -81,30 +82,20 @@ class Estimator {
       synthesize(e, stage, read_fields<SynthesizeConfig>(node, stage.id), planned);
     } else if (stage.kind == "prune") {
       planned = input(stage, "model");
-      const auto config = read_fields<PruneConfig>(node, stage.id);
-      if (planned.spec) {
-        e.tokens = config.calibration_rows * std::min(config.data.seq, planned.spec->context);
-        e.flops = forward_flops(*planned.spec, e.tokens, config.data.seq);
-        e.peak_bytes = 3 * 4 * parameter_count(*planned.spec) + kBase;
-        planned.spec = pruned_spec(*planned.spec, config);
-        const SearchConfig& search = config.search;
-        planned.at_most = planned.at_most || config.vocabulary > 0 || search.parameters > 0 || search.bytes > 0 || search.ms_per_token > 0;
-        planned.bytes = e.disk_bytes = 4 * parameter_count(*planned.spec);
-      }
+      if (planned.spec) pruning(e, stage, read_fields<PruneConfig>(node, stage.id), planned);
     } else if (stage.kind == "calibrate") {
       planned = input(stage, "model");
       const auto config = read_fields<CalibrateConfig>(node, stage.id);
       if (planned.spec) {
-        e.tokens = config.calibration_rows * std::min(config.data.seq, planned.spec->context);
-        e.flops = forward_flops(*planned.spec, e.tokens, config.data.seq);
-        e.peak_bytes = 4 * parameter_count(*planned.spec) + kBase;
+        const auto [tokens, length] = calibration(stage, config.data, config.calibration_rows, *planned.spec);
+        e.tokens = tokens;
+        e.flops = forward_flops(*planned.spec, tokens, length);
+        e.peak_bytes = 4 * parameter_count(*planned.spec) + forward_bytes(*planned.spec, kForwardRows * length) + text_memory(stage) + kBase;
+        e.disk_bytes = 20 * inputs_of(*planned.spec);
       }
     } else if (stage.kind == "quantize") {
-      const auto config = read_fields<QuantConfig>(node, stage.id);
       planned = input(stage, "model");
-      if (config.method == "qat") training(e, stage, planned, config.data, config.train, stage_of(stage, "teacher") ? input(stage, "teacher") : planned, config.lora);
-      else if (planned.spec) e.peak_bytes = 3 * 4 * parameter_count(*planned.spec) + kBase, e.seconds = static_cast<double>(parameter_count(*planned.spec)) / 50e6;
-      if (planned.spec) e.disk_bytes = planned.bytes = 5 * parameter_count(*planned.spec);
+      if (planned.spec) quantization(e, stage, read_fields<QuantConfig>(node, stage.id), planned);
     } else if (stage.kind == "export") {
       exported(e, stage, read_fields<ExportConfig>(node, stage.id), planned);
     } else if (stage.kind == "route") {
@@ -176,7 +167,8 @@ class Estimator {
   /// Rows and mean tokens a row that a stage's data will give.
   std::pair<double, double> rows(const Stage& stage, const DataConfig& data) const {
     const double bytes = data_bytes(stage, "data.path");
-    if (!recipe_.task || names_data(stage)) return {std::max(1.0, bytes / kBytesPerToken / static_cast<double>(data.seq)), static_cast<double>(data.seq)};
+    const auto seq = static_cast<double>(data.seq);
+    if (!recipe_.task || names_data(stage)) return {std::max(1.0, bytes / kBytesPerToken / seq), seq};
     const double length = std::min(static_cast<double>(data.seq), kBytesPerRow / kBytesPerToken);
     return {std::max(1.0, bytes / kBytesPerRow), length};
   }
@@ -195,9 +187,124 @@ class Estimator {
       e.flops += forward_flops(*teacher.spec, e.tokens, length);
       e.peak_bytes += 4 * parameter_count(*teacher.spec) + forward_bytes(*teacher.spec, train.batch * length);
     }
-    // The data's text and its rows: ids, segments, what is learned.
-    e.peak_bytes += static_cast<int64_t>(data_bytes(stage, "data.path") * 3);
+    e.peak_bytes += text_memory(stage);
     e.disk_bytes = planned.bytes = 4 * parameter_count(s) + 4 * (lora.rank > 0 ? e.trainable : 0);
+  }
+
+  /// Tokens of a stage's first rows, and how long a row is.
+  std::pair<int64_t, int64_t> calibration(const Stage& stage, const DataConfig& data, int64_t most, const ModelSpec& spec) const {
+    const auto [count, mean] = rows(stage, data);
+    const int64_t length = std::min(static_cast<int64_t>(mean), spec.context);
+    return {std::min(most, static_cast<int64_t>(std::ceil(count))) * length, length};
+  }
+  /// The data's text and its rows: ids, segments, what is learned.
+  int64_t text_memory(const Stage& stage) const { return static_cast<int64_t>(data_bytes(stage, "data.path") * 3); }
+
+  static bool is_matrix(const ParameterInfo& p) { return p.shape.size() == 2; }
+  /// Inputs of all linears together.
+  static int64_t inputs_of(const ModelSpec& spec) {
+    int64_t sum = 0;
+    for (const ParameterInfo& p : parameters_of(spec))
+      if (is_linear_weight(p.name)) sum += p.shape[1];
+    return sum;
+  }
+
+  /// A walk layer by layer in which every layer is run to be looked at and run again changed, with a Hessian for each linear's inputs where asked:
+  /// sums of products, a factorization and an inverse (4/3 n^3 together), and the errors that go to later columns.
+  static double walk_flops(const ModelSpec& spec, int64_t tokens, int64_t length, bool hessians) {
+    double flops = 2 * forward_flops(spec, tokens, length);
+    for (const ParameterInfo& p : parameters_of(spec)) {
+      if (!hessians || !is_linear_weight(p.name)) continue;
+      const double in = static_cast<double>(p.shape[1]), out = static_cast<double>(p.shape[0]);
+      // Queries, keys and values share their inputs, and so do gate and up.
+      const bool attention = p.name.ends_with("q_proj.weight") || p.name.ends_with("o_proj.weight");
+      const bool first = attention || p.name.ends_with("gate_proj.weight") || p.name.ends_with("down_proj.weight");
+      flops += out * in * in + (first ? 2 * static_cast<double>(tokens) * in * in + 4.0 / 3 * in * in * in : 0);
+    }
+    return flops;
+  }
+  /// What it holds: the rows' states, before and after a layer, a forward pass, and the largest Hessian with its factor and room to work in.
+  static int64_t walk_bytes(const ModelSpec& spec, int64_t tokens, int64_t length, bool hessians) {
+    int64_t widest = 0;
+    for (const ParameterInfo& p : parameters_of(spec))
+      if (is_linear_weight(p.name)) widest = std::max(widest, p.shape[1]);
+    return 2 * 4 * tokens * spec.hidden + forward_bytes(spec, kWalkRows * length) + (hessians ? 3 * 8 * widest * widest : 0);
+  }
+  /// Every tensor with every type by itself: the model from that tensor's layer on, half of it in the mean, and the two models' logits.
+  static double sensitivity_flops(const ModelSpec& spec, int64_t tokens, int64_t length, size_t types) {
+    const auto parameters = parameters_of(spec);
+    const auto tensors = std::count_if(parameters.begin(), parameters.end(), is_matrix);
+    const double head = 2.0 * static_cast<double>(tokens) * static_cast<double>(spec.vocab * spec.hidden);
+    const double whole = forward_flops(spec, tokens, length);
+    return static_cast<double>(tensors) * static_cast<double>(types) * ((whole - head) / 2 + 2 * head) + 2 * whole;
+  }
+
+  void pruning(StageEstimate& e, const Stage& stage, const PruneConfig& config, Planned& planned) {
+    const ModelSpec whole = *planned.spec;
+    const int64_t weights = 4 * parameter_count(whole);
+    const auto [tokens, length] = calibration(stage, config.data, config.calibration_rows, whole);
+    const double forward = forward_flops(whole, tokens, length);
+    // Statistics that a calibrate stage has collected cost nothing here.
+    const bool given = stage_of(stage, "calibration") != nullptr, structure = config.method == "structure";
+    e.peak_bytes = 3 * weights + kBase;
+    const auto reads = [&](double flops, int64_t bytes) { e.tokens = tokens, e.flops += flops, e.peak_bytes += bytes; };
+    if (structure && config.criterion == "activation" && !given) reads(forward, forward_bytes(whole, kForwardRows * length));
+    if (structure && config.criterion == "taylor") reads(3 * forward, weights + activation_bytes(whole, {}, kForwardRows, length));
+    if (structure && config.merge_heads) reads(forward, 0);
+    if (structure && config.depth < 1 && config.depth_by == "loss") reads(forward * static_cast<double>(whole.layers.size()), 0);
+    if (config.method == "sparsegpt" || (config.method == "wanda" && !given))
+      reads(walk_flops(whole, tokens, length, config.method == "sparsegpt"), walk_bytes(whole, tokens, length, config.method == "sparsegpt"));
+    planned.spec = pruned_spec(whole, config);
+    const SearchConfig& search = config.search;
+    const bool searches = search.parameters > 0 || search.bytes > 0 || search.ms_per_token > 0;
+    if (searches) searching(e, stage, config, whole);
+    if (e.tokens > 0 || searches || config.vocabulary > 0) e.peak_bytes += text_memory(stage);
+    planned.at_most = planned.at_most || config.vocabulary > 0 || searches;
+    planned.bytes = e.disk_bytes = 4 * parameter_count(*planned.spec);
+  }
+
+  /// Losses of all shapes and recoveries of the best few, each counted as if nothing had been cut away.
+  void searching(StageEstimate& e, const Stage& stage, const PruneConfig& config, const ModelSpec& whole) {
+    const SearchConfig& search = config.search;
+    const auto [tokens, length] = calibration(stage, config.data, search.rows, whole);
+    const auto shapes = static_cast<double>(search.candidates);
+    e.tokens += search.candidates * tokens;
+    e.flops += shapes * forward_flops(whole, tokens, length);
+    if (!search.types.empty()) {
+      const int64_t measured = calibration(stage, config.data, search.type_rows, whole).first;
+      e.flops += shapes * sensitivity_flops(whole, measured, length, search.types.size());
+      e.peak_bytes += walk_bytes(whole, measured, length, false);
+    }
+    if (search.finalists < 2) return;
+    TrainConfig train;
+    train.batch = search.recovery_batch;
+    const int64_t learned = search.finalists * search.recovery_steps * search.recovery_batch * length;
+    e.tokens += learned;
+    e.flops += training_flops(whole, learned, length, {}) + forward_flops(whole, learned, length);
+    e.peak_bytes += training_state_bytes(whole, train, {}) + activation_bytes(whole, train, train.batch, length);
+    e.peak_bytes += forward_bytes(whole, train.batch * length);
+  }
+
+  void quantization(StageEstimate& e, const Stage& stage, const QuantConfig& config, Planned& planned) {
+    const ModelSpec& spec = *planned.spec;
+    const int64_t weights = 4 * parameter_count(spec);
+    const auto [tokens, length] = calibration(stage, config.data, config.calibration_rows, spec);
+    const bool trains = config.method == "qat", propagates = config.method == "gptq" || (trains && config.start == "gptq");
+    if (trains) training(e, stage, planned, config.data, config.train, stage_of(stage, "teacher") ? input(stage, "teacher") : planned, config.lora);
+    e.peak_bytes = std::max(e.peak_bytes, 3 * weights + kBase);
+    if (propagates) {
+      e.tokens += tokens;
+      e.flops += walk_flops(spec, tokens, length, true);
+      e.peak_bytes = std::max(e.peak_bytes, 3 * weights + walk_bytes(spec, tokens, length, true) + text_memory(stage) + kBase);
+    }
+    if (config.budget.bits > 0 || config.budget.bytes > 0) {
+      const int64_t measured = calibration(stage, config.data, config.budget.rows, spec).first;
+      e.tokens += measured;
+      e.flops += sensitivity_flops(spec, measured, length, config.budget.types.size());
+      e.peak_bytes = std::max(e.peak_bytes, 3 * weights + walk_bytes(spec, measured, length, false) + text_memory(stage) + kBase);
+    }
+    e.seconds = e.flops / flops_ + static_cast<double>(parameter_count(spec)) / 50e6 + 0.5;
+    e.disk_bytes = planned.bytes = 5 * parameter_count(spec);
   }
 
   void capture(StageEstimate& e, const Stage& stage, const CaptureConfig& config, Planned& planned) {
@@ -210,7 +317,9 @@ class Estimator {
     e.flops = forward_flops(*teacher.spec, e.tokens, static_cast<int64_t>(length));
     const int64_t per_token = config.codec.kind == "full" ? 2 * teacher.spec->vocab : config.codec.kind == "top_k" ? 6 * config.codec.k : 48;
     e.disk_bytes = planned.bytes = e.tokens * per_token;
-    e.peak_bytes = 4 * parameter_count(*teacher.spec) + config.shard_rows * static_cast<int64_t>(length) * per_token + config.batch * config.data.seq * teacher.spec->vocab * 8 + kBase;
+    const int64_t shard = config.shard_rows * static_cast<int64_t>(length) * per_token,
+                  logits = config.batch * config.data.seq * teacher.spec->vocab * 8;
+    e.peak_bytes = 4 * parameter_count(*teacher.spec) + shard + logits + kBase;
     e.parameters = parameter_count(*teacher.spec);
   }
 
@@ -231,7 +340,8 @@ class Estimator {
     planned = input(stage, "model");
     if (!planned.spec) return;
     const double parameters = static_cast<double>(parameter_count(*planned.spec));
-    const std::map<std::string, double> bits = {{"", 4.6}, {"f32", 32}, {"fp32", 32}, {"f16", 16}, {"fp16", 16}, {"bf16", 16}, {"int8", 8.3}, {"int4", 5.1}, {"q8_0", 8.5}};
+    const std::map<std::string, double> bits = {{"", 4.6},     {"f32", 32},   {"fp32", 32},  {"f16", 16},  {"fp16", 16},
+                                                {"bf16", 16}, {"int8", 8.3}, {"int4", 5.1}, {"q8_0", 8.5}};
     const auto found = bits.find(config.type);
     e.disk_bytes = planned.bytes = static_cast<int64_t>(parameters * (found == bits.end() ? 4.9 : found->second) / 8);
     e.peak_bytes = static_cast<int64_t>(parameters * 8) + kBase;
@@ -255,6 +365,7 @@ class Estimator {
   }
 
   static constexpr int64_t kBase = int64_t{160} << 20;  ///< LibTorch itself
+  static constexpr int64_t kForwardRows = 16, kWalkRows = 4;  ///< of a batch of a pass, and of a walk
   const Recipe& recipe_;
   fs::path folder_;
   double flops_;
@@ -283,8 +394,17 @@ std::vector<StageEstimate> estimate(const Recipe& recipe, const fs::path& run_fo
 Json to_json(const std::vector<StageEstimate>& estimates) {
   Json stages = Json::array();
   for (const StageEstimate& e : estimates)
-    stages.push_back({{"id", e.id}, {"kind", e.kind}, {"state", e.state}, {"reason", e.reason}, {"parameters", e.parameters}, {"at_most", e.at_most},
-                      {"trainable", e.trainable}, {"peak_bytes", e.peak_bytes}, {"disk_bytes", e.disk_bytes}, {"tokens", e.tokens}, {"flops", e.flops},
+    stages.push_back({{"id", e.id},
+                      {"kind", e.kind},
+                      {"state", e.state},
+                      {"reason", e.reason},
+                      {"parameters", e.parameters},
+                      {"at_most", e.at_most},
+                      {"trainable", e.trainable},
+                      {"peak_bytes", e.peak_bytes},
+                      {"disk_bytes", e.disk_bytes},
+                      {"tokens", e.tokens},
+                      {"flops", e.flops},
                       {"seconds", e.seconds}});
   return {{"stages", std::move(stages)}};
 }

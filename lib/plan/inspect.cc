@@ -26,8 +26,12 @@ Json spec_facts(const ModelSpec& s) {
 
 Json tokenizer_facts(const fs::path& path) {
   const auto tokenizer = load_tokenizer(path);
-  return {{"kind", tokenizer->kind()}, {"size", tokenizer->size()}, {"fingerprint", tokenizer->fingerprint()}, {"bos", tokenizer->bos() ? Json(*tokenizer->bos()) : Json()},
-          {"eos", tokenizer->eos() ? Json(*tokenizer->eos()) : Json()}, {"chat_template", !tokenizer->chat_template().empty()}};
+  return {{"kind", tokenizer->kind()},
+          {"size", tokenizer->size()},
+          {"fingerprint", tokenizer->fingerprint()},
+          {"bos", tokenizer->bos() ? Json(*tokenizer->bos()) : Json()},
+          {"eos", tokenizer->eos() ? Json(*tokenizer->eos()) : Json()},
+          {"chat_template", !tokenizer->chat_template().empty()}};
 }
 
 Json inspect_gguf(const fs::path& path) {
@@ -125,7 +129,8 @@ Json inspect_folder(const fs::path& path) {
   }
   if (has_tokenizer(path)) out["tokenizer"] = tokenizer_facts(path);
   out["bytes"] = folder_bytes(path);
-  if (fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json")) out["tensors"] = safetensors_list(SafetensorsFolder(path).tensors());
+  if (fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json"))
+    out["tensors"] = safetensors_list(SafetensorsFolder(path).tensors());
   if (!manifest && !config && !out.contains("tokenizer") && out["kind"] != "onnx")
     fail(path.string(), "a model, an artifact, a tokenizer, a cache or a run", "a folder without config.json, manifest.json or tokenizer");
   if (!manifest && !config && out.contains("tokenizer")) out["kind"] = "tokenizer";
@@ -141,9 +146,14 @@ Json inspect(const fs::path& path) {
   if (ending == ".gguf") return inspect_gguf(path);
   if (ending == ".safetensors") {
     const SafetensorsFile file(path);
-    return {{"kind", "safetensors"}, {"path", path.string()}, {"bytes", fs::file_size(path)}, {"metadata", file.metadata()}, {"tensors", safetensors_list(file.tensors())}};
+    return {{"kind", "safetensors"},
+            {"path", path.string()},
+            {"bytes", fs::file_size(path)},
+            {"metadata", file.metadata()},
+            {"tensors", safetensors_list(file.tensors())}};
   }
-  if (ending == ".model" || name == "tokenizer.json" || name == "vocab.json") return {{"kind", "tokenizer"}, {"path", path.string()}, {"tokenizer", tokenizer_facts(path)}};
+  if (ending == ".model" || name == "tokenizer.json" || name == "vocab.json")
+    return {{"kind", "tokenizer"}, {"path", path.string()}, {"tokenizer", tokenizer_facts(path)}};
   if (ending == ".yaml" || ending == ".yml") {
     const Recipe recipe = load_recipe(path, {});
     Json stages = Json::array();
@@ -155,7 +165,9 @@ Json inspect(const fs::path& path) {
 
 std::string inspect_text(const Json& facts, size_t limit) {
   std::string out;
-  const auto line = [&](const std::string& key, const std::string& value) { out += key + std::string(key.size() < 14 ? 14 - key.size() : 1, ' ') + value + "\n"; };
+  const auto line = [&](const std::string& key, const std::string& value) {
+    out += key + std::string(key.size() < 14 ? 14 - key.size() : 1, ' ') + value + "\n";
+  };
   for (const auto& [key, value] : facts.items()) {
     if (key == "tensors" || key == "stages") continue;
     if (value.is_object()) {
@@ -172,14 +184,16 @@ std::string inspect_text(const Json& facts, size_t limit) {
   }
   if (facts.contains("stages")) {
     std::vector<std::vector<std::string>> rows;
-    for (const Json& stage : facts["stages"]) rows.push_back({stage["id"].get<std::string>(), stage["kind"].get<std::string>(), stage["state"].get<std::string>()});
+    for (const Json& stage : facts["stages"])
+      rows.push_back({stage["id"].get<std::string>(), stage["kind"].get<std::string>(), stage["state"].get<std::string>()});
     out += format_table({"stage", "kind", "state"}, rows);
   }
   if (facts.contains("tensors")) {
     std::vector<std::vector<std::string>> rows;
     for (const Json& tensor : facts["tensors"]) {
       if (rows.size() == limit) break;
-      rows.push_back({tensor["name"].get<std::string>(), tensor["type"].get<std::string>(), to_line(tensor["shape"]), human_bytes(tensor["bytes"].get<double>())});
+      rows.push_back({tensor["name"].get<std::string>(), tensor["type"].get<std::string>(), to_line(tensor["shape"]),
+                      human_bytes(tensor["bytes"].get<double>())});
     }
     out += format_table({"tensor", "type", "shape", "size"}, rows);
     if (facts["tensors"].size() > rows.size()) out += str("and ", facts["tensors"].size() - rows.size(), " more; --json lists all\n");
@@ -218,7 +232,8 @@ Json clean_run(const fs::path& run_folder, bool dry_run) {
   };
   for (const auto& entry : fs::directory_iterator(run_folder)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_directory() && name[0] == '.' && (name.find(".work") != std::string::npos || name.find(".tmp-") != std::string::npos)) remove(entry.path());
+    if (entry.is_directory() && name[0] == '.' && (name.find(".work") != std::string::npos || name.find(".tmp-") != std::string::npos))
+      remove(entry.path());
   }
   for (const auto& [id, kind] : recipe.stages) {
     if (!fs::exists(run_folder / id)) continue;

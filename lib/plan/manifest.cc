@@ -18,7 +18,8 @@ std::vector<fs::path> artifact_files(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_regular_file() && name != "manifest.json" && !is_log(name) && name[0] != '.') files.push_back(entry.path().lexically_relative(folder));
+    if (entry.is_regular_file() && name != "manifest.json" && !is_log(name) && name[0] != '.')
+      files.push_back(entry.path().lexically_relative(folder));
   }
   std::sort(files.begin(), files.end());
   return files;
@@ -48,7 +49,8 @@ Manifest read_manifest(const fs::path& folder) {
   Manifest m;
   m.kind = get<std::string>(json, "kind", name);
   m.version = get<int>(json, "version", name);
-  check(m.version == kManifestVersion, name + ": version", std::to_string(kManifestVersion), std::to_string(m.version), "written by another version of attar");
+  check(m.version == kManifestVersion, name + ": version", std::to_string(kManifestVersion), std::to_string(m.version),
+        "written by another version of attar");
   m.key = get<std::string>(json, "key", name);
   m.name = get<std::string>(json, "name", name);
   m.seed = get<uint64_t>(json, "seed", name);

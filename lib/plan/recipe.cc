@@ -1,92 +1,26 @@
 #include "plan/recipe.h"
 
 #include <algorithm>
-#include <functional>
 #include <set>
 
 #include "base/hash.h"
+#include "spec/task_check.h"
+#include "plan/stage_kinds.h"
 
 namespace attar {
 namespace {
 
-/// A key of a stage's configuration that may name stages; `kinds` are the stage kinds that give what it needs.
-struct ReferenceKey {
-  std::string key;
-  std::vector<std::string> kinds;
-  bool required;
-};
-
-/// What the recipe reader knows of a kind of stage.
-struct StageKindInfo {
-  std::string kind, help;
-  std::vector<ReferenceKey> references;
-  std::function<Json(const Node&, const std::string&, std::vector<Fault>&)> read;  ///< checked, effective configuration
-  std::function<Json()> schema;
-};
-
-template <HasFields Config>
-StageKindInfo stage_kind(std::string kind, std::string help, std::vector<ReferenceKey> references) {
-  // Data may be what a stage wrote, whole or as part of a mixture.
-  const auto data = std::find_if(references.begin(), references.end(), [](const ReferenceKey& key) { return key.key == "data.path"; });
-  if (data != references.end()) {
-    data->kinds = {"synthesize"};
-    references.push_back({"data.mix", {"synthesize"}, false});
-  }
-  return {std::move(kind), std::move(help), std::move(references),
-          [](const Node& node, const std::string& path, std::vector<Fault>& faults) {
-            Config config;
-            read_fields(config, node, path, faults);
-            return write_fields(config);
-          },
-          [] { return schema_of<Config>(); }};
-}
-
-const std::vector<StageKindInfo>& kinds() {
-  static const std::vector<std::string> models = {"distill", "prune", "quantize"};
-  static const std::vector<StageKindInfo> all = {
-      stage_kind<TrainTokenizerConfig>("train_tokenizer", "trains a SentencePiece tokenizer", {{"data", {}, false}}),
-      stage_kind<DistillConfig>("distill", "trains a student from a teacher's logits, or plainly",
-                                {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false},
-                                 {"tokens", {"train_tokenizer"}, false}, {"init.from", models, false}, {"data.path", {}, false}}),
-      stage_kind<CaptureConfig>("capture", "keeps a teacher's logits in a cache",
-                                {{"teacher", models, false}, {"tokens", {"train_tokenizer"}, false}, {"import", {}, false}, {"merge", {"capture"}, false},
-                                 {"data.path", {}, false}}),
-      stage_kind<SynthesizeConfig>("synthesize", "a teacher writes answers to prompts, or goes on with texts: data to learn from",
-                                   {{"teacher", models, true}, {"data.path", {}, false}}),
-      stage_kind<PruneConfig>("prune", "removes what matters least", {{"model", models, true}, {"search.latency", {}, false}, {"data.path", {}, false}}),
-      stage_kind<CalibrateConfig>("calibrate", "statistics of a model's inputs and their importance matrix",
-                                  {{"model", models, true}, {"data.path", {}, false}}),
-      stage_kind<QuantConfig>("quantize", "puts weights on the grid of the file, with or without fine-tuning",
-                              {{"model", models, true}, {"teacher", {"distill", "prune", "quantize", "capture"}, false},
-                               {"imatrix", {"calibrate"}, false}, {"data.path", {}, false}}),
-      stage_kind<ExportConfig>("export", "writes GGUF, ONNX or a Hugging Face folder, and proves it", {{"model", models, true}, {"imatrix", {"calibrate"}, false}}),
-      stage_kind<EvaluateConfig>("evaluate", "measures artifacts and writes the report",
-                                 {{"of", {"distill", "prune", "quantize", "export"}, true}, {"base", {"distill", "prune", "quantize", "export"}, false},
-                                  {"text", {}, false}, {"prices", {}, false}}),
-      stage_kind<RouteConfig>("route", "decides which requests a small model may answer alone, with a guarantee",
-                              {{"of", {"evaluate"}, true}, {"small", {"distill", "prune", "quantize", "export"}, true},
-                               {"large", {"distill", "prune", "quantize", "export"}, true}, {"prices", {}, false}}),
-  };
-  return all;
-}
-
-const StageKindInfo* find_kind(const std::string& kind) {
-  for (const StageKindInfo& k : kinds())
-    if (k.kind == kind) return &k;
-  return nullptr;
-}
-
 /// Keys that may name stages.
 std::vector<std::string> reference_names(const std::string& kind) {
   std::vector<std::string> names;
-  if (const StageKindInfo* info = find_kind(kind))
+  if (const StageKindInfo* info = find_stage_kind(kind))
     for (const ReferenceKey& key : info->references) names.push_back(key.key);
   return names;
 }
 
 std::vector<std::string> kind_names() {
   std::vector<std::string> names;
-  for (const StageKindInfo& k : kinds()) names.push_back(k.kind);
+  for (const StageKindInfo& k : all_stage_kinds()) names.push_back(k.kind);
   return names;
 }
 
@@ -155,7 +89,8 @@ class RecipeReader {
   }
 
   void top_level() {
-    static const std::vector<std::string> known = {"name", "seed", "task", "license", "base_model", "description", "data", "sweep", "stages", "gates"};
+    static const std::vector<std::string> known = {"name", "seed", "task", "license", "base_model", "description", "data", "sweep", "stages",
+                                                   "gates"};
     for (const auto& [key, value] : root_.entries)
       if (std::find(known.begin(), known.end(), key) == known.end())
         fault("unknown key '" + key + "' (" + value.place() + ")", "", "", nearest_hint(key, known));
@@ -182,7 +117,9 @@ class RecipeReader {
       recipe_.task_file = find_path(expand_environment(recipe_.task_path), recipe_.file.parent_path());
       TaskConfig config;
       read_fields(config, read_yaml(recipe_.task_file), "", faults_);
-      for (std::string* path : {&config.train, &config.test, &config.valid})
+      const std::vector<Fault> found = task_faults(config);
+      faults_.insert(faults_.end(), found.begin(), found.end());
+      for (std::string* path : {&config.train, &config.test, &config.valid, &config.schema})
         if (!path->empty()) *path = find_path(expand_environment(*path), recipe_.task_file.parent_path()).string();
       recipe_.task = std::move(config);
     } catch (const Error& error) {
@@ -194,7 +131,8 @@ class RecipeReader {
     const Node* list = root_.find("stages");
     if (!list || !list->is_map() || list->entries.empty()) return fault("key 'stages'", "a map of stages", list ? list->text : "nothing");
     for (const auto& [id, node] : list->entries) {
-      if (id.empty() || id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != std::string::npos || id == "report.html")
+      const char* allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+      if (id.empty() || id.find_first_not_of(allowed) != std::string::npos || id == "report.html")
         fault("stage '" + id + "' (" + node.place() + ")", "a name of letters, digits, - and _");
       stage(id, node);
     }
@@ -209,7 +147,7 @@ class RecipeReader {
     stage.config = node;
     std::erase_if(stage.config.entries, [](const auto& entry) { return entry.first == "kind"; });
     if (const Node* kind = node.find("kind")) stage.kind = kind->text;
-    const StageKindInfo* info = find_kind(stage.kind);
+    const StageKindInfo* info = find_stage_kind(stage.kind);
     if (info && reads_rows(stage.kind)) inherit_data(stage.config);
     if (!info) return fault(path + ".kind (" + node.place() + ")", "a kind of stage", stage.kind, nearest_hint(stage.kind, kind_names()));
     stage.effective = info->read(stage.config, path, faults_);
@@ -243,7 +181,7 @@ class RecipeReader {
   }
 
   void references(Stage& stage) {
-    for (const ReferenceKey& key : find_kind(stage.kind)->references) {
+    for (const ReferenceKey& key : find_stage_kind(stage.kind)->references) {
       const auto values = values_of(stage.effective, key.key);
       if (values.empty() && key.required) fault("stages." + stage.id + "." + key.key, "a stage or a path", "nothing");
       for (const auto& [name, value] : values)
@@ -255,9 +193,23 @@ class RecipeReader {
       if (sources != 1) fault("stages." + stage.id, "one of teacher, import and merge", sources == 0 ? "none" : str(sources));
     }
     mixture(stage);
-    if (stage.kind != "export" && stage.kind != "evaluate" && stage.kind != "route" && parts_of(stage) == 0 && values_of(stage.effective, stage.kind == "train_tokenizer" ? "data" : "data.path").empty() &&
-        !recipe_.task && recipe_.task_path.empty() && needs_data(stage))
-      fault("stages." + stage.id + (stage.kind == "train_tokenizer" ? ".data" : ".data.path"), "a path, or a task at the top of the recipe", "neither");
+    if (stage.kind == "evaluate") runtimes(stage);
+    if (stage.kind == "export" || stage.kind == "evaluate" || stage.kind == "route") return;
+    const std::string key = stage.kind == "train_tokenizer" ? "data" : "data.path";
+    const bool named = parts_of(stage) > 0 || !values_of(stage.effective, key).empty() || recipe_.task || !recipe_.task_path.empty();
+    if (!named && needs_data(stage)) fault("stages." + stage.id + "." + key, "a path, or a task at the top of the recipe", "neither");
+  }
+
+  /// Running servers stand beside the artifacts, under names of their own.
+  void runtimes(const Stage& stage) {
+    for (const auto& [name, runtime] : stage.effective["runtime"].items()) {
+      const std::string place = "stages." + stage.id + ".runtime." + name, url = runtime.value("url", ""), of = runtime.value("of", "");
+      if (is_stage(name)) fault(place, "a name that no stage has", "that of a stage");
+      if (!url.starts_with("http://") && !url.starts_with("https://")) fault(place + ".url", "http://host:port", url.empty() ? "nothing" : url);
+      const Json& list = stage.effective["of"];
+      if (!of.empty() && std::find(list.begin(), list.end(), Json(of)) == list.end()) fault(place + ".of", "an artifact of this stage", of);
+      if (recipe_.task_path.empty()) fault(place, "a task at the top of the recipe", "none");
+    }
   }
 
   static size_t parts_of(const Stage& stage) {
@@ -274,9 +226,9 @@ class RecipeReader {
       fault(place + ".mix", "a path in every part, or a task at the top of the recipe", str(parts - paths, " without"));
   }
 
-  /// A capture's teacher may be a server's address: nothing that lies on a disk.
+  /// A teacher who speaks may be a server's address: nothing that lies on a disk.
   static bool is_server(const Stage& stage, const std::string& key) {
-    if (stage.kind != "capture" || key != "teacher") return false;
+    if ((stage.kind != "capture" && stage.kind != "synthesize") || key != "teacher") return false;
     const auto teacher = get<std::string>(stage.effective, "teacher", stage.id);
     return teacher.starts_with("http://") || teacher.starts_with("https://");
   }
@@ -284,12 +236,23 @@ class RecipeReader {
   static bool needs_data(const Stage& stage) {
     if (stage.kind == "capture") return values_of(stage.effective, "merge").empty();
     if (stage.kind == "prune") {
-      const Json& method = stage.effective["method"];
-      return method == "structure" ? stage.effective["criterion"] == "activation" : method != "magnitude";
+      const Json& e = stage.effective;
+      const bool given = !values_of(e, "calibration").empty();
+      if (e["method"] != "structure") return e["method"] != "magnitude" && !(e["method"] == "wanda" && given);
+      const Json& search = e["search"];
+      const bool searches = search["parameters"] != 0 || search["bytes"] != 0 || search["ms_per_token"] != 0.0;
+      const bool scored = (e["criterion"] == "activation" && !given) || e["criterion"] == "taylor" || (e["depth"] != 1.0 && e["depth_by"] == "loss");
+      return scored || e["merge_heads"] == true || e["vocabulary"] != 0 || searches;
     }
     if (stage.kind != "quantize") return true;
     const Json& budget = stage.effective["budget"];
     return stage.effective["method"] == "qat" || stage.effective["method"] == "gptq" || budget["bits"] != 0.0 || budget["bytes"] != 0;
+  }
+
+  /// What a key wants where another kind of stage is named.
+  static std::string giver(const ReferenceKey& key) {
+    if (key.key == "tokens") return "a stage that gives a tokenizer";
+    return key.kinds.size() == 1 ? "a " + key.kinds[0] + " stage" : "a stage that gives a model";
   }
 
   void reference(Stage& stage, const ReferenceKey& key, const std::string& name, const std::string& value) {
@@ -301,7 +264,7 @@ class RecipeReader {
     const bool fits = named && std::find(key.kinds.begin(), key.kinds.end(), target->kind) != key.kinds.end();
     if (named && (fits || !data)) {
       if (!fits)
-        return fault(place, "a stage that gives a " + std::string(key.key == "tokens" ? "tokenizer" : "model"), "'" + value + "' of kind " + target->kind);
+        return fault(place, giver(key), "'" + value + "' of kind " + target->kind);
       if (target->id == stage.id) return fault(place, "another stage", "itself");
       reference.stage = value;
     } else {
@@ -311,11 +274,18 @@ class RecipeReader {
         std::vector<std::string> ids;
         for (const Stage& s : recipe_.stages) ids.push_back(s.id);
         if (key.kinds.empty() || value.find('/') != std::string::npos) ids.clear();
-        return fault(written_at(name, value, place), key.kinds.empty() ? "a file or folder" : data ? "a file or folder, or a synthesize stage" : "a stage or a path",
-                     value, nearest_hint(value, ids));
+        const char* expected = key.kinds.empty() ? "a file or folder" : data ? "a file or folder, or a synthesize stage" : "a stage or a path";
+        return fault(written_at(name, value, place), expected, value, nearest_hint(value, ids));
       }
     }
     stage.references.push_back(std::move(reference));
+  }
+
+  /// A stage, or a server that an evaluate stage asks.
+  bool has_numbers(const std::string& id) const {
+    return is_stage(id) || std::any_of(recipe_.stages.begin(), recipe_.stages.end(), [&](const Stage& s) {
+             return s.kind == "evaluate" && s.effective["runtime"].contains(id);
+           });
   }
 
   bool is_stage(const std::string& id) const {
@@ -330,10 +300,11 @@ class RecipeReader {
       GateConfig gate;
       read_fields(gate, node, "gates." + path, faults_);
       const std::string id = path.substr(0, path.find('.'));
-      if (!is_stage(id)) fault("gates." + path, "a path that begins with a stage", id);
+      if (!has_numbers(id)) fault("gates." + path, "a path that begins with a stage", id);
       if (!gate.at_least && !gate.at_most && !gate.within) fault("gates." + path, "at_least, at_most or within", "none of them");
       if (gate.within && gate.within->margin < 0) fault("gates." + path + ".within.margin", "0 or more", str(gate.within->margin));
-      if (gate.within && !is_stage(gate.within->of)) fault("gates." + path + ".within.of", "a stage", gate.within->of.empty() ? "nothing" : gate.within->of);
+      if (gate.within && !has_numbers(gate.within->of))
+        fault("gates." + path + ".within.of", "a stage", gate.within->of.empty() ? "nothing" : gate.within->of);
       recipe_.gates.push_back({path, gate});
     }
   }
@@ -374,7 +345,7 @@ class RecipeReader {
     std::string task_key;
     if (recipe_.task) {
       task_key = to_line(write_fields(*recipe_.task));
-      for (const std::string& path : {recipe_.task->train, recipe_.task->test, recipe_.task->valid})
+      for (const std::string& path : {recipe_.task->train, recipe_.task->test, recipe_.task->valid, recipe_.task->schema})
         if (!path.empty()) task_key += content_key(path);
     }
     for (Stage& stage : recipe_.stages) {
@@ -384,7 +355,7 @@ class RecipeReader {
         inputs[r.key] = r.stage.empty() ? content_key(r.path) : key_of.at(r.stage);
       }
       // Where the inputs lie does not matter, what they hold does.
-      for (const ReferenceKey& key : find_kind(stage.kind)->references)
+      for (const ReferenceKey& key : find_stage_kind(stage.kind)->references)
         if (is_server(stage, key.key)) continue;
         else if (key.key.find('.') == std::string::npos) configuration.erase(key.key);
         else if (configuration.contains("data")) without_paths(configuration["data"]);
@@ -396,6 +367,9 @@ class RecipeReader {
       // How patiently a server is asked changes nothing of what it says.
       if (stage.kind == "capture")
         for (const char* key : {"key_env", "concurrency", "attempts", "timeout"}) configuration["server"].erase(key);
+      if (stage.kind == "evaluate")
+        for (auto& [name, runtime] : configuration["runtime"].items())
+          for (const char* key : {"key_env", "concurrency", "attempts", "timeout"}) runtime.erase(key);
       if (stage.kind == "evaluate") configuration["of"] = stage.effective["of"], configuration["base"] = stage.effective["base"];
       if (stage.kind == "route") configuration["small"] = stage.effective["small"], configuration["large"] = stage.effective["large"];
       basis["configuration"] = std::move(configuration);
@@ -415,7 +389,8 @@ class RecipeReader {
     Json gates = Json::object();
     for (const auto& [path, gate] : recipe_.gates) gates[path] = write_fields(gate);
     recipe_.effective = {{"name", recipe_.name}, {"seed", recipe_.seed}, {"task", recipe_.task ? write_fields(*recipe_.task) : Json()},
-                         {"license", recipe_.license}, {"base_model", recipe_.base_model}, {"stages", std::move(stages)}, {"gates", std::move(gates)}};
+                         {"license", recipe_.license}, {"base_model", recipe_.base_model}, {"stages", std::move(stages)},
+                         {"gates", std::move(gates)}};
     for (const auto& [id, swept] : recipe_.swept) recipe_.effective["swept"][id] = {{"stage", swept.stage}, {"values", swept.values}};
   }
 
@@ -439,47 +414,5 @@ Recipe load_recipe(const fs::path& file, const std::vector<std::string>& overrid
 }
 
 Recipe recipe_from_node(Node root, const fs::path& file) { return RecipeReader(std::move(root), file).read(); }
-
-const std::vector<std::pair<std::string, std::string>>& stage_kinds() {
-  static const std::vector<std::pair<std::string, std::string>> list = [] {
-    std::vector<std::pair<std::string, std::string>> out;
-    for (const StageKindInfo& k : kinds()) out.push_back({k.kind, k.help});
-    return out;
-  }();
-  return list;
-}
-
-Json recipe_schema() {
-  Json variants = Json::array();
-  for (const StageKindInfo& k : kinds()) {
-    Json schema = k.schema();
-    Json properties = {{"kind", {{"const", k.kind}, {"description", k.help}}}};
-    properties.update(schema["properties"]);
-    schema["properties"] = std::move(properties);
-    Json required = Json::array({"kind"});
-    for (const ReferenceKey& r : k.references)
-      if (r.required) required.push_back(r.key);
-    schema["required"] = std::move(required);
-    variants.push_back(std::move(schema));
-  }
-  Json text = {{"type", "string"}};
-  return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
-          {"title", "attar recipe"},
-          {"type", "object"},
-          {"required", {"stages"}},
-          {"additionalProperties", false},
-          {"properties",
-           {{"name", {{"type", "string"}, {"description", "names the run's folder; the file's name if absent"}}},
-            {"seed", {{"type", "integer"}, {"minimum", 0}, {"description", "of every random choice"}}},
-            {"task", {{"type", "string"}, {"description", "task file: configs/tasks/*.yaml"}}},
-            {"license", {{"type", "string"}, {"description", "carried into every export"}}},
-            {"base_model", {{"type", "string"}, {"description", "carried into every export"}}},
-            {"description", text},
-            {"data", schema_of<DataConfig>()},
-            {"stages", {{"type", "object"}, {"minProperties", 1}, {"additionalProperties", {{"oneOf", variants}}}}},
-            {"sweep", {{"type", "object"}, {"description", "STAGE.KEY: list of values; every combination becomes a candidate that shares all stages it can"},
-                       {"additionalProperties", {{"type", Json::array({"array", "object"})}}}}},
-            {"gates", {{"type", "object"}, {"additionalProperties", schema_of<GateConfig>()}}}}}};
-}
 
 }  // namespace attar

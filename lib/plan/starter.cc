@@ -62,7 +62,9 @@ std::pair<std::string, std::string> guess_fields(const std::vector<ExampleRow>& 
   if (!label.empty()) refuse_unknown(label);
   if (label.empty())
     for (const auto& [key, f] : facts)
-      if (key != text && f.values.size() >= 2 && f.values.size() * 2 <= rows.size() && (label.empty() || f.values.size() < facts[label].values.size())) label = key;
+      if (key != text && f.values.size() >= 2 && f.values.size() * 2 <= rows.size() &&
+          (label.empty() || f.values.size() < facts[label].values.size()))
+        label = key;
   check(!label.empty(), "the label's field", "one with few distinct values", "none", "name it with --label");
   if (text.empty())
     for (const auto& [key, f] : facts)
@@ -85,14 +87,21 @@ std::string recipe_text(const std::string& name, const fs::path& folder, int64_t
          " stages.teacher.train.steps=20 stages.student.train.steps=20\nname: " + in_quotes(name) +
          "\nseed: 7\ntask: task.yaml\ndata: {learn: all, pack: false, seq: 256}\nstages:\n"
          "  tokenizer: {kind: train_tokenizer, vocab_size: 1024}\n"
-         "  teacher:   {kind: distill, model: teacher.yaml, tokens: tokenizer, loss: {ce: 1.0, prompt_weight: 0.1}, train: {steps: " + std::to_string(steps) + ", lr: 1.5e-3}}\n"
+         "  teacher:   {kind: distill, model: teacher.yaml, tokens: tokenizer, loss: {ce: 1.0, prompt_weight: 0.1}, train: {steps: " +
+         std::to_string(steps) +
+         ", lr: 1.5e-3}}\n"
          "  logits:    {kind: capture, teacher: teacher, codec: {kind: sampled, samples: 50}}\n"
-         "  student:   {kind: distill, model: student.yaml, teacher: logits, loss: {kl: 1.0, prompt_weight: 0.1}, train: {steps: " + std::to_string(steps) + ", lr: 2.0e-3}}\n"
-         "  qat:       {kind: quantize, model: student, scheme: q4_0, method: qat, loss: {kl: 1.0, prompt_weight: 0.1}, train: {steps: " + std::to_string(steps / 4) + "}}\n"
+         "  student:   {kind: distill, model: student.yaml, teacher: logits, loss: {kl: 1.0, prompt_weight: 0.1}, train: {steps: " +
+         std::to_string(steps) +
+         ", lr: 2.0e-3}}\n"
+         "  qat:       {kind: quantize, model: student, scheme: q4_0, method: qat, loss: {kl: 1.0, prompt_weight: 0.1}, train: {steps: " +
+         std::to_string(steps / 4) +
+         "}}\n"
          "  gguf:      {kind: export, model: qat, format: gguf}\n"
          "  onnx:      {kind: export, model: qat, format: onnx, type: int4}\n"
          "  report:    {kind: evaluate, of: [teacher, student, gguf, onnx], base: teacher}\n"
-         "gates:\n  gguf.tasks." + name + ".accuracy: {at_least: 0.8}\n";
+         "gates:\n  gguf.tasks." +
+         name + ".accuracy: {at_least: 0.8}\n";
 }
 
 }  // namespace
@@ -119,11 +128,16 @@ Starter make_starter(const fs::path& folder, const fs::path& from, const std::st
   make_folder(folder);
   write_rows(folder / "train.jsonl", train, out.text, out.label);
   write_rows(folder / "test.jsonl", test, out.text, out.label);
-  std::string task = "name: " + in_quotes(name) + "\ntrain: train.jsonl\ntest: test.jsonl\ntext: text\nlabel: label\nprompt: \"{text}\\n\"\nanswer: \"{label}\"\nlabels:\n";
+  std::string task = "name: " + in_quotes(name) +
+                     "\ntrain: train.jsonl\ntest: test.jsonl\ntext: text\nlabel: label\nprompt: \"{text}\\n\"\nanswer: \"{label}\"\nlabels:\n";
   for (const std::string& label : labels) task += "  - " + in_quotes(label) + "\n";
   write_file(folder / "task.yaml", task);
-  write_file(folder / "teacher.yaml", "model_type: llama\nhidden_size: 256\nintermediate_size: 704\nnum_hidden_layers: 4\nnum_attention_heads: 4\nnum_key_value_heads: 2\nmax_position_embeddings: 512\n");
-  write_file(folder / "student.yaml", "model_type: llama\nhidden_size: 128\nintermediate_size: 352\nnum_hidden_layers: 3\nnum_attention_heads: 4\nnum_key_value_heads: 2\nmax_position_embeddings: 512\n");
+  write_file(
+      folder / "teacher.yaml",
+      "model_type: llama\nhidden_size: 256\nintermediate_size: 704\nnum_hidden_layers: 4\nnum_attention_heads: 4\nnum_key_value_heads: 2\nmax_position_embeddings: 512\n");
+  write_file(
+      folder / "student.yaml",
+      "model_type: llama\nhidden_size: 128\nintermediate_size: 352\nnum_hidden_layers: 3\nnum_attention_heads: 4\nnum_key_value_heads: 2\nmax_position_embeddings: 512\n");
   write_file(folder / "recipe.yaml", recipe_text(name, folder, static_cast<int64_t>(train.size())));
   out.task = folder / "task.yaml", out.recipe = folder / "recipe.yaml";
   out.rows = static_cast<int64_t>(rows.size()), out.labels = static_cast<int64_t>(labels.size());

@@ -17,8 +17,8 @@ struct SweptStage {
 /// Keys of a kind of stage that may name other stages ("model", "of", "init.from").
 using ReferenceKeysOf = std::function<std::vector<std::string>(const std::string& kind)>;
 
-/// Expands a recipe's `sweep` ({"student.model": [a, b], "gguf.type": [f16, q4_0]}) in place: each stage that an axis names, or that depends on one that
-/// does, stands once for every combination of the values that reach it, its id followed by those values; all other stages are shared. `of` of an
+/// Expands a recipe's `sweep` ({"student.model": [a, b], "gguf.type": [f16, q4_0]}) in place: each stage that an axis names, or that depends on one
+/// that does, stands once for every combination of the values that reach it, its id followed by those values; all other stages are shared. `of` of an
 /// evaluate stage takes in all that became of a stage; gates on a swept stage hold for each. -> new stage id -> where it comes from.
 /// Faults (unknown stage or key, empty or doubled values, too many stages) are collected.
 std::map<std::string, SweptStage> expand_sweep(Node& root, const ReferenceKeysOf& references, std::vector<Fault>& faults);

@@ -16,8 +16,8 @@ at::Tensor highest(const at::Tensor& scores, int64_t count) {
   return std::get<0>(at::sort(order.slice(0, 0, count)));
 }
 
-/// How many steps of `multiple` each of the layers keeps when `total` steps are left in all and the best ones of any layer stay (one at least in each).
-/// Scores are divided by their layer's mean: layers differ in scale for reasons that are no importance.
+/// How many steps of `multiple` each of the layers keeps when `total` steps are left in all and the best ones of any layer stay (one at least in
+/// each). Scores are divided by their layer's mean: layers differ in scale for reasons that are no importance.
 std::vector<int64_t> shared_out(const std::vector<at::Tensor>& scores, int64_t multiple, int64_t total) {
   struct Step {
     double value;

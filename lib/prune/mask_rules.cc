@@ -39,8 +39,8 @@ at::Tensor without_lowest(const at::Tensor& scores, int64_t size, int64_t count)
   return alive;
 }
 
-/// Removes what the mask takes from columns [begin, end) of one row and moves the error to the columns after it inside the block; errors, scaled by the
-/// diagonal, are left in `errors`.
+/// Removes what the mask takes from columns [begin, end) of one row and moves the error to the columns after it inside the block; errors, scaled by
+/// the diagonal, are left in `errors`.
 void settle_columns(double* row, const bool* alive, const double* u, int64_t stride, int64_t begin, int64_t end, int64_t block_end, double* errors) {
   for (int64_t c = begin; c < end; ++c) {
     const double error = alive[c] ? 0 : row[c] / u[c * stride + c];

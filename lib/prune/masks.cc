@@ -6,6 +6,8 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "calibrate/gram.h"
+#include "calibrate/kept_layers.h"
 #include "calibrate/layer_walk.h"
 #include "formats/safetensors.h"
 #include "prune/mask_rules.h"
@@ -15,6 +17,7 @@ namespace {
 
 constexpr const char* kMasksKind = "attar masks";
 constexpr const char* kMasksFile = "masks.safetensors";
+constexpr const char* kAliveEnd = ".alive";
 constexpr int64_t kMostOf = 64;  ///< a group lies inside a block of 128 columns
 
 /// (out, in) bool -> (out, ceil(in / 8)) uint8, the first weight in the lowest bit.
@@ -67,27 +70,62 @@ void put(Checkpoint& model, Masks& masks, const std::string& name, const at::Ten
   masks.alive[name] = alive;
 }
 
+/// Everything that a layer's masks follow from, as text.
+std::string inputs_of_masks(const Checkpoint& model, const PruneConfig& config, const TokenRows& rows) {
+  return str(config.method, " ", config.pattern, " ", config.damping, " ", config.calibration_rows, " ", rows.fingerprint, " ",
+             checkpoint_fingerprint(model));
+}
+
+at::Tensor hessian_of(LayerWalk& walk, const std::string& name, ProcessGroup& group) {
+  std::optional<GramSum> sum;
+  walk.show(name, [&](const at::Tensor& x) {
+    if (!sum) sum.emplace(x.size(1));
+    sum->add(x);
+  });
+  return sum->take(group);
+}
+
+at::Tensor squares_of(LayerWalk& walk, const std::string& name, ProcessGroup& group) {
+  at::Tensor sums;
+  walk.show(name, [&](const at::Tensor& x) {
+    const at::Tensor more = at::sum(x.square(), {0}, false, at::kDouble);
+    sums = sums.defined() ? sums + more : more;
+  });
+  group.all_reduce_sum(sums);
+  return sums;
+}
+
 /// The methods that look at inputs: layer by layer, one statistic of one group of linears at a time.
-void mask_by_inputs(Checkpoint& model, Masks& masks, const PruneConfig& config, const MaskPattern& pattern, const TokenRows& rows, ProcessGroup& group) {
+void mask_by_inputs(Checkpoint& model, Masks& masks, const PruneConfig& config, const MaskPattern& pattern, const TokenRows& rows,
+                    ProcessGroup& group, const fs::path& kept) {
   const bool hessians = config.method == "sparsegpt";
+  const KeptLayers layers(kept, kept.empty() ? std::string() : inputs_of_masks(model, config, rows), group);
   Decoder decoder(model.spec, model.weights);
   LayerWalk walk(decoder, rows, {.rows = config.calibration_rows}, group);
   Progress progress(config.method, walk.layers(), "layers");
+  const auto take = [&](const std::string& name, const at::Tensor& weight, const at::Tensor& alive) {
+    put(model, masks, name, weight, alive);
+    decoder.weights().at(name) = model.weights.at(name);
+  };
   for (; walk.layer() < walk.layers(); walk.advance()) {
+    KeptLayers::Layer done;
+    const std::optional<KeptLayers::Layer> made = layers.read(walk.layer());
     for (const std::vector<std::string>& names : input_groups(walk.layer())) {
-      const int64_t in = model.weights.at(names[0]).size(1);
-      at::Tensor sums = hessians ? at::zeros({in, in}, at::kFloat) : at::zeros({in}, at::kDouble);
-      walk.show({names[0]}, [&](const std::string&, const at::Tensor& x) {
-        if (hessians) sums.addmm_(x.t(), x);
-        else sums += at::sum(x.square(), {0}, false, at::kDouble);
-      });
-      group.all_reduce_sum(sums);
+      const at::Tensor sums = made ? at::Tensor() : hessians ? hessian_of(walk, names[0], group) : squares_of(walk, names[0], group);
       for (const std::string& name : names) {
+        if (made) {
+          take(name, made->tensors.at(name), made->tensors.at(name + kAliveEnd));
+          continue;
+        }
         at::Tensor weight = model.weights.at(name);
         const at::Tensor alive = hessians ? sparsegpt_mask(weight, sums, pattern, config.damping) : by_wanda(weight, sums, pattern);
-        put(model, masks, name, weight, alive);
-        decoder.weights().at(name) = model.weights.at(name);
+        take(name, weight, alive);
+        done.tensors[name] = model.weights.at(name), done.tensors[name + kAliveEnd] = alive;
       }
+    }
+    if (!made) {
+      layers.write(walk.layer(), done);
+      layers.stop_if_asked();
     }
     progress.update(walk.layer() + 1);
   }
@@ -117,9 +155,9 @@ MaskPattern parse_mask_pattern(const std::string& text) {
   return out;
 }
 
-Masks mask_model(Checkpoint& model, const PruneConfig& config, const TokenRows* rows, ProcessGroup& group) {
-  check(config.method == "magnitude" || config.method == "wanda" || config.method == "sparsegpt", "method", "structure, magnitude, wanda or sparsegpt",
-        config.method);
+Masks mask_model(Checkpoint& model, const PruneConfig& config, const TokenRows* rows, ProcessGroup& group, const fs::path& kept) {
+  check(config.method == "magnitude" || config.method == "wanda" || config.method == "sparsegpt", "method",
+        "structure, magnitude, wanda or sparsegpt", config.method);
   check(config.damping > 0 && config.damping < 1e3, "damping", "above 0", str(config.damping));
   const MaskPattern pattern = parse_mask_pattern(config.pattern);
   check_widths(model.spec, pattern, config.pattern);
@@ -131,7 +169,7 @@ Masks mask_model(Checkpoint& model, const PruneConfig& config, const TokenRows* 
       if (is_linear_weight(p.name)) put(model, masks, p.name, model.weights.at(p.name), by_magnitude(model.weights.at(p.name), pattern));
   } else {
     check(rows, "method " + config.method, "calibration rows", "none", "give data");
-    mask_by_inputs(model, masks, config, pattern, *rows, group);
+    mask_by_inputs(model, masks, config, pattern, *rows, group, kept);
   }
   return masks;
 }
@@ -157,7 +195,8 @@ Masks load_masks(const fs::path& folder, const ModelSpec& spec) {
     const auto found = file.metadata().find(key);
     return found == file.metadata().end() ? std::string() : found->second;
   };
-  check(fact("kind") == kMasksKind && fact("version") == "1", path.string(), std::string(kMasksKind) + ", version 1", fact("kind") + " " + fact("version"));
+  check(fact("kind") == kMasksKind && fact("version") == "1", path.string(), std::string(kMasksKind) + ", version 1",
+        fact("kind") + " " + fact("version"));
   out.method = fact("method"), out.pattern = fact("pattern");
   std::map<std::string, std::vector<int64_t>> shapes;
   for (const ParameterInfo& p : parameters_of(spec))

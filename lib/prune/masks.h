@@ -31,8 +31,9 @@ struct Masks {
 /// section 3): lowest |w| times the L2 norm of its input, in each output row. sparsegpt (Frantar and Alistarh 2023, arXiv 2301.00774, algorithm 1):
 /// lowest error by the Hessian in blocks of 128 columns, the error moved to the columns that follow. The last two go layer by layer through
 /// already masked layers and hold one linear's statistics at a time. Embedding and output matrix stay whole. Codes are dropped.
+/// `kept`: a folder where they put finished layers, and from where a call that was ended goes on, to the same bytes; empty: none.
 /// Error: no rows, or a row that m does not divide.
-Masks mask_model(Checkpoint& model, const PruneConfig& config, const TokenRows* rows, ProcessGroup& group);
+Masks mask_model(Checkpoint& model, const PruneConfig& config, const TokenRows* rows, ProcessGroup& group, const fs::path& kept = {});
 
 /// masks.safetensors beside a model: a bit a weight. Loading checks names and shapes; no file: empty.
 void save_masks(const Masks& masks, const fs::path& folder);

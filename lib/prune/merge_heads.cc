@@ -41,7 +41,7 @@ Checkpoint with_merged_heads(const Checkpoint& model, const Kept& kept, const To
     if (gone_heads.numel() > 0) {
       const std::string name = layer_name(layer.layer, "self_attn.o_proj.weight");
       at::Tensor moments = at::zeros({heads * d, heads * d}, at::kDouble);
-      walk.show({name}, [&](const std::string&, const at::Tensor& x) {
+      walk.show(name, [&](const at::Tensor& x) {
         const at::Tensor z = x.to(at::kDouble);
         moments.addmm_(z.t(), z);
       });

@@ -22,10 +22,13 @@ double share_of(const at::Tensor& scores, const at::Tensor& kept) {
 
 }  // namespace
 
-bool needs_statistics(const PruneConfig& config) { return config.method == "structure" && config.criterion == "activation"; }
+bool needs_statistics(const PruneConfig& config) {
+  return config.method == "structure" ? config.criterion == "activation" : config.method == "wanda" && !config.calibration.empty();
+}
 bool needs_calibration(const PruneConfig& config) {
-  if (config.method != "structure") return config.method != "magnitude";
-  return needs_statistics(config) || config.criterion == "taylor" || config.merge_heads || (config.depth < 1 && config.depth_by == "loss");
+  if (config.method != "structure") return config.method != "magnitude" && !needs_statistics(config);
+  const bool passes = needs_statistics(config) && config.calibration.empty();
+  return passes || config.criterion == "taylor" || config.merge_heads || (config.depth < 1 && config.depth_by == "loss");
 }
 
 Saliency model_saliency(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, uint64_t seed, ProcessGroup& group) {
@@ -56,7 +59,8 @@ double calibration_loss(const Checkpoint& model, const TokenRows& rows, int64_t 
   return sum / std::max(tokens, 1.0);
 }
 
-Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, uint64_t seed, ProcessGroup& group, Json& report) {
+Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const PruneEvidence& evidence, uint64_t seed, ProcessGroup& group,
+                 Json& report) {
   return prune(model, config, evidence, model_saliency(model, config, evidence, seed, group), group, report);
 }
 
@@ -78,8 +82,13 @@ Checkpoint prune(const Checkpoint& model, const PruneConfig& config, const Prune
   } else {
     out = cut(model, kept);
   }
-  report = {{"criterion", config.criterion}, {"merged_heads", config.merge_heads}, {"hidden_before", model.spec.hidden}, {"hidden", out.spec.hidden},
-            {"kept_hidden_importance", share_of(saliency.hidden, kept.hidden)}, {"layers_before", model.spec.layers.size()}, {"layers", Json::array()}};
+  report = {{"criterion", config.criterion},
+            {"merged_heads", config.merge_heads},
+            {"hidden_before", model.spec.hidden},
+            {"hidden", out.spec.hidden},
+            {"kept_hidden_importance", share_of(saliency.hidden, kept.hidden)},
+            {"layers_before", model.spec.layers.size()},
+            {"layers", Json::array()}};
   for (size_t i = 0; i < kept.layers.size(); ++i) {
     const KeptLayer& layer = kept.layers[i];
     const LayerSpec &before = model.spec.layers[static_cast<size_t>(layer.layer)], &after = out.spec.layers[i];

@@ -12,7 +12,8 @@ struct PruneEvidence {
   const TokenRows* rows = nullptr;
   ActivationStatistics statistics;
 };
-/// Whether `config` reads calibration text at all, apart from the vocabulary and a search, and whether it wants activation statistics of it.
+/// Whether `config` reads calibration text at all, apart from the vocabulary and a search, and whether it wants activation statistics (which a
+/// calibrate stage may have collected before).
 bool needs_calibration(const PruneConfig& config);
 bool needs_statistics(const PruneConfig& config);
 

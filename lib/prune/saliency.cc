@@ -43,7 +43,8 @@ Saliency activation_saliency(const ModelSpec& spec, const ActivationStatistics& 
     out.layers.push_back(scores);
   }
   out.hidden = statistics.hidden_magnitude;
-  check(out.hidden.numel() == spec.hidden, "statistics", str(spec.hidden, " hidden channels"), str(out.hidden.numel()), "collect them from this very model");
+  check(out.hidden.numel() == spec.hidden, "statistics", str(spec.hidden, " hidden channels"), str(out.hidden.numel()),
+        "collect them from this very model");
   return out;
 }
 
@@ -56,7 +57,8 @@ Saliency magnitude_saliency(const Checkpoint& model) {
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const auto named = [&](const char* rest) { return layer_name(static_cast<int64_t>(i), rest); };
     const LayerSpec& facts = spec.layers[i];
-    const at::Tensor gate = squares(named("mlp.gate_proj.weight")), up = squares(named("mlp.up_proj.weight")), down = squares(named("mlp.down_proj.weight"));
+    const at::Tensor gate = squares(named("mlp.gate_proj.weight")), up = squares(named("mlp.up_proj.weight")),
+                     down = squares(named("mlp.down_proj.weight"));
     const at::Tensor q = squares(named("self_attn.q_proj.weight")), k = squares(named("self_attn.k_proj.weight"));
     const at::Tensor v = squares(named("self_attn.v_proj.weight")), o = squares(named("self_attn.o_proj.weight"));
     Saliency::Layer scores;

@@ -60,8 +60,9 @@ class Enumeration {
               shape.vocabulary = least, shape.depth = depth, shape.hidden = hidden, shape.kv_heads = kv_heads, shape.heads = heads;
               add_widest(shape, size);
             }
-    check(!found_.empty(), str("search.", limit_.unit), str("a limit of ", cost_words(nearest_, limit_.unit), " or more: the smallest shape of these shares"),
-          cost_words(limit_.most, limit_.unit), "add smaller shares to search.hidden, search.depth, search.kv_heads or search.vocabulary");
+    check(!found_.empty(), str("search.", limit_.unit),
+          str("a limit of ", cost_words(nearest_, limit_.unit), " or more: the smallest shape of these shares"), cost_words(limit_.most, limit_.unit),
+          "add smaller shares to search.hidden, search.depth, search.kv_heads or search.vocabulary");
     return std::move(found_);
   }
 
@@ -82,17 +83,20 @@ class Enumeration {
   }
   /// The widest FFN within the limit. Costs need not rise with it everywhere (types change where blocks fit), so every width is tried.
   void add_widest(PruneConfig shape, int64_t vocab) {
+    for (const std::string& type : limit_.types) add_widest(shape, vocab, type);
+  }
+  void add_widest(PruneConfig shape, int64_t vocab, const std::string& type) {
     const int64_t step = std::min(config_.multiple, widest_);
     std::vector<int64_t> widths;
     for (int64_t ffn = step; ffn < widest_; ffn += step) widths.push_back(ffn);
     widths.push_back(widest_);
     for (size_t i = widths.size(); i-- > 0;) {
       const ModelSpec spec = shape_of(shape, vocab, widths[i]);
-      const double cost = limit_.cost(spec, shape.vocabulary);
+      const double cost = limit_.cost(spec, shape.vocabulary, type);
       nearest_ = std::min(nearest_, cost);
       if (cost > limit_.most) continue;
       shape.ffn = static_cast<double>(widths[i]) / static_cast<double>(widest_);
-      found_.push_back({shape, spec, cost, {}, {}});
+      found_.push_back({shape, spec, cost, {}, {}, type, {}});
       return;
     }
   }
@@ -112,12 +116,16 @@ void read_state(std::vector<Candidate>& candidates, const fs::path& state, const
   if (state.empty() || !fs::exists(state)) return;
   try {
     const Json known = read_json(state);
+    std::vector<Candidate> read = candidates;
     if (known.value("fingerprint", "") != fingerprint || known["candidates"].size() != candidates.size()) return;
     for (size_t i = 0; i < candidates.size(); ++i) {
       const Json& one = known["candidates"][i];
-      if (one["loss"].is_number()) candidates[i].loss = one["loss"].get<double>();
-      if (one["recovered"].is_number()) candidates[i].recovered = one["recovered"].get<double>();
+      if (one["loss"].is_number()) read[i].loss = one["loss"].get<double>();
+      if (one["recovered"].is_number()) read[i].recovered = one["recovered"].get<double>();
+      read[i].cost = one["cost"].get<double>();
+      for (const auto& [weight, type] : one["types"].items()) read[i].types[weight] = ggml_type_named(type.get<std::string>());
     }
+    candidates = std::move(read);
   } catch (const std::exception&) {
     // A state that cannot be read is as good as none.
   }
@@ -125,7 +133,11 @@ void read_state(std::vector<Candidate>& candidates, const fs::path& state, const
 
 void write_state(const std::vector<Candidate>& candidates, const fs::path& state, const std::string& fingerprint) {
   Json list = Json::array();
-  for (const Candidate& c : candidates) list.push_back({{"loss", optional_number(c.loss)}, {"recovered", optional_number(c.recovered)}});
+  for (const Candidate& c : candidates) {
+    Json types = Json::object();
+    for (const auto& [weight, type] : c.types) types[weight] = ggml_type_info(type).name;
+    list.push_back({{"loss", optional_number(c.loss)}, {"recovered", optional_number(c.recovered)}, {"cost", c.cost}, {"types", std::move(types)}});
+  }
   write_json(state, {{"fingerprint", fingerprint}, {"candidates", std::move(list)}});
 }
 
@@ -155,6 +167,9 @@ SearchLimit search_limit(const SearchConfig& config) {
     check(limit.unit.empty(), "search", "one limit: parameters, bytes or ms_per_token", limit.unit + " and " + unit);
     limit.unit = unit, limit.most = most;
   }
+  check(config.types.empty() || limit.unit == "bytes", "search.types", "search.bytes, a limit that types share with widths",
+        limit.unit.empty() ? "no limit" : "search." + limit.unit);
+  if (!config.types.empty()) limit.types = config.types;
   return limit;
 }
 
@@ -172,7 +187,7 @@ std::vector<Candidate> search_candidates(const ModelSpec& spec, const PruneConfi
   for (size_t i = 0; i < all.size(); ++i) {
     bool needless = false;
     for (size_t j = 0; j < all.size() && !needless; ++j)
-      needless = j != i && holds(all[j].spec, all[i].spec) && (!holds(all[i].spec, all[j].spec) || j < i);
+      needless = j != i && holds(all[j].spec, all[i].spec) && (holds(all[i].spec, all[j].spec) ? j < i : all[i].type == all[j].type);
     if (!needless) some.push_back(all[i]);
   }
   if (static_cast<int64_t>(some.size()) <= s.candidates) return some;
@@ -188,7 +203,7 @@ std::vector<Candidate> search_candidates(const ModelSpec& spec, const PruneConfi
 size_t search_best(std::vector<Candidate>& candidates, const SearchConfig& config, const SearchJudges& judges, const fs::path& state,
                    const std::string& fingerprint, bool writes) {
   std::string shapes = fingerprint;
-  for (const Candidate& c : candidates) shapes += "\n" + shape_words(c.spec);
+  for (const Candidate& c : candidates) shapes += "\n" + shape_words(c.spec) + " " + c.type;
   const std::string own = sha256(shapes);
   read_state(candidates, state, own);
   const auto keep = [&] {
@@ -229,6 +244,10 @@ Json search_table(const std::vector<Candidate>& candidates, size_t best, const S
     list.push_back({{"vocab", c.spec.vocab}, {"hidden", c.spec.hidden}, {"layers", c.spec.layers.size()}, {"heads", layer.heads},
                     {"kv_heads", layer.kv_heads}, {"ffn", layer.ffn}, {"parameters", parameter_count(c.spec)}, {"cost", c.cost},
                     {"loss", optional_number(c.loss)}, {"recovered", optional_number(c.recovered)}, {"chosen", i == best}});
+    for (const auto& [weight, type] : c.types) {
+      Json& count = list.back()["types"][ggml_type_info(type).name];
+      count = (count.is_null() ? 0 : count.get<int64_t>()) + 1;
+    }
   }
   return {{"unit", limit.unit}, {"limit", limit.most}, {"candidates", std::move(list)}};
 }

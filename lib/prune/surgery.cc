@@ -5,19 +5,14 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "prune/taken.h"
 
 namespace attar {
 namespace {
 
-bool whole(const at::Tensor& kept, int64_t count) { return kept.numel() == count; }
-
 /// Channels of heads: head h of size d covers [h d, h d + d).
 at::Tensor head_channels(const at::Tensor& heads, int64_t d) {
   return (heads.unsqueeze(1) * d + at::arange(d, at::kLong).unsqueeze(0)).reshape({-1});
-}
-
-at::Tensor select(const at::Tensor& tensor, int64_t dim, const at::Tensor& kept) {
-  return whole(kept, tensor.size(dim)) ? tensor : tensor.index_select(dim, kept).contiguous();
 }
 
 /// The tensors of a cut, made one by one.
@@ -38,21 +33,18 @@ class Surgeon {
       spec.embedding_scale = std::sqrt(static_cast<double>(D_kept_));
     const double embedding = stream_ * before.embedding_scale / spec.embedding_scale;
     spec.layers.clear();
-    out_.weights["model.embed_tokens.weight"] = times(select(model_.weights.at("model.embed_tokens.weight"), 1, kept_.hidden), embedding);
+    out_.weights["model.embed_tokens.weight"] = taken(model_.weights.at("model.embed_tokens.weight"), {}, kept_.hidden, embedding);
     for (const KeptLayer& layer : kept_.layers) add_layer(layer);
     // An embedding that is also the output matrix was multiplied; the norm before it takes that back.
     out_.weights["model.norm.weight"] = norm("model.norm.weight", before.tied ? 1 / (stream_ * embedding) : 1 / stream_);
-    if (!before.tied) out_.weights["lm_head.weight"] = select(model_.weights.at("lm_head.weight"), 1, kept_.hidden);
+    if (!before.tied) out_.weights["lm_head.weight"] = taken(model_.weights.at("lm_head.weight"), {}, kept_.hidden);
     return std::move(out_);
   }
 
  private:
-  static at::Tensor times(const at::Tensor& tensor, double factor) {
-    return std::abs(factor - 1) < 1e-15 ? tensor : (tensor.to(at::kDouble) * factor).to(tensor.scalar_type());
-  }
   at::Tensor norm(const std::string& name, double factor) const {
     const at::Tensor& weight = model_.weights.at(name);
-    const at::Tensor kept = select(weight, 0, kept_.hidden);
+    const at::Tensor kept = taken(weight, kept_.hidden, {});
     if (std::abs(factor - 1) < 1e-15) return kept;
     const double offset = model_.spec.norm_offset ? 1 : 0;
     return ((kept.to(at::kDouble) + offset) * factor - offset).to(weight.scalar_type());
@@ -70,9 +62,9 @@ class Surgeon {
     const at::Tensor q = head_channels(kept.heads, d), kv = head_channels(kept.kv_heads, d);
     const auto linear = [&](const std::string& module, const at::Tensor& rows, const at::Tensor& columns, double factor = 1) {
       const std::string from = layer_name(kept.layer, module), to = layer_name(number, module);
-      out_.weights[to + ".weight"] = times(select(select(model_.weights.at(from + ".weight"), 0, rows), 1, columns), factor);
+      out_.weights[to + ".weight"] = taken(model_.weights.at(from + ".weight"), rows, columns, factor);
       const auto bias = model_.weights.find(from + ".bias");
-      if (bias != model_.weights.end()) out_.weights[to + ".bias"] = times(select(bias->second, 0, rows), factor);
+      if (bias != model_.weights.end()) out_.weights[to + ".bias"] = taken(bias->second, rows, {}, factor);
     };
     linear("self_attn.q_proj", q, kept_.hidden);
     linear("self_attn.k_proj", kv, kept_.hidden);
@@ -115,6 +107,13 @@ Kept kept_whole(const ModelSpec& spec) {
                           at::arange(layer.heads, at::kLong)});
   }
   return out;
+}
+
+Checkpoint load_to_cut(const fs::path& path) {
+  Checkpoint model = load_checkpoint(path, {.keep_dtype = true});
+  for (auto& [name, tensor] : model.weights)
+    if (tensor.scalar_type() != at::kFloat) tensor = tensor.to(at::kFloat);
+  return model;
 }
 
 Checkpoint cut(const Checkpoint& model, const Kept& kept) { return Surgeon(model, kept).operate(); }

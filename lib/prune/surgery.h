@@ -20,6 +20,10 @@ struct Kept {
 /// Everything.
 Kept kept_whole(const ModelSpec& spec);
 
+/// A model to be cut and saved: weights that are stored as float32 stay in the mapped file, read only, and so may what a cut leaves whole; others are
+/// converted.
+Checkpoint load_to_cut(const fs::path& path);
+
 /// The smaller model: rows and columns taken out of every tensor that reads or writes what goes; head size and rotary pairs stay whole.
 /// A norm over D' of D channels divides by another mean. With E = `energy` the whole residual stream (embedding, o_proj, down_proj) is multiplied by
 /// s = sqrt(D' / (D E)), which gives the norms their old mean at the old eps, and their weights by 1 / s: removing channels that are zero everywhere

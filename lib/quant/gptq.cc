@@ -10,6 +10,8 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "calibrate/gram.h"
+#include "calibrate/kept_layers.h"
 #include "kernels/block_grid.h"
 #include "kernels/blocks_encode.h"
 
@@ -157,6 +159,40 @@ void round_span(const at::Tensor& w, const InverseFactor& factor, GgmlType type,
   if (failed) std::rethrow_exception(failed);
 }
 
+void put_codes(Checkpoint& model, const std::string& name, QuantizedTensor codes) {
+  model.weights.at(name) = dequantize_tensor(codes);
+  model.codes[name] = std::move(codes);
+}
+
+constexpr const char* kScalesEnd = ".scales";
+
+void keep_codes(KeptLayers::Layer& layer, const std::string& name, const QuantizedTensor& codes) {
+  layer.tensors[name] = codes.blocks;
+  if (codes.scales.defined()) layer.tensors[name + kScalesEnd] = codes.scales;
+}
+
+/// The names of the weights.
+std::vector<std::string> put_kept_codes(Checkpoint& model, const std::map<std::string, GgmlType>& types, const KeptLayers::Layer& layer) {
+  std::vector<std::string> names;
+  for (const auto& [name, blocks] : layer.tensors) {
+    const auto type = types.find(name);
+    if (type == types.end()) continue;
+    const auto scales = layer.tensors.find(name + kScalesEnd);
+    const at::Tensor of_rows = scales == layer.tensors.end() ? at::Tensor() : scales->second;
+    put_codes(model, name, {type->second, model.weights.at(name).sizes().vec(), blocks, of_rows});
+    names.push_back(name);
+  }
+  return names;
+}
+
+/// Everything that a layer's codes follow from, as text.
+std::string inputs_of_solution(const Checkpoint& model, const std::map<std::string, GgmlType>& types, const TokenRows& rows,
+                               const LayerWalkOptions& options, double damping) {
+  std::string what = str("gptq ", checkpoint_fingerprint(model), " ", rows.fingerprint, " ", options.rows, " ", options.batch, " ", damping);
+  for (const auto& [name, type] : types) what += str(" ", name, " ", ggml_type_info(type).name);
+  return what;
+}
+
 }  // namespace
 
 InverseFactor inverse_factor(at::Tensor hessian, int64_t tokens, double damping) {
@@ -204,23 +240,22 @@ QuantizedTensor gptq_tensor(const at::Tensor& weight, const InverseFactor& facto
 }
 
 GptqReport gptq_checkpoint(Checkpoint& model, const std::map<std::string, GgmlType>& types, const TokenRows& rows, const LayerWalkOptions& options,
-                           double damping, ProcessGroup& group) {
+                           double damping, ProcessGroup& group, const fs::path& kept) {
   const std::string embedding = "model.embed_tokens.weight", output = "lm_head.weight";
   GptqReport report;
+  const KeptLayers layers(kept, kept.empty() ? std::string() : inputs_of_solution(model, types, rows, options, damping), group);
   if (const auto type = types.find(embedding); type != types.end()) quantize_weight(model, embedding, type->second, {}, Rounding::search);
   Decoder decoder(model.spec, model.weights);
   LayerWalk walk(decoder, rows, options, group);
 
-  const auto round_all = [&](const std::vector<std::string>& names, const std::function<void(at::Tensor&)>& sum_inputs) {
+  const auto round_all = [&](const std::vector<std::string>& names, const std::function<void(GramSum&)>& sum_inputs) {
     std::vector<std::string> wanted;
     for (const std::string& name : names)
       if (types.count(name)) wanted.push_back(name);
     if (wanted.empty()) return;
-    const int64_t in = model.weights.at(wanted[0]).size(1);
-    at::Tensor hessian = at::zeros({in, in}, at::kFloat);
-    sum_inputs(hessian);
-    group.all_reduce_sum(hessian);
-    const InverseFactor factor = inverse_factor(hessian, walk.tokens(), damping);
+    GramSum sum(model.weights.at(wanted[0]).size(1));
+    sum_inputs(sum);
+    const InverseFactor factor = inverse_factor(sum.take(group), walk.tokens(), damping);
     report.highest_damping = std::max(report.highest_damping, factor.damping);
     for (const std::string& name : wanted) {
       const GgmlType type = types.at(name);
@@ -229,9 +264,7 @@ GptqReport gptq_checkpoint(Checkpoint& model, const std::map<std::string, GgmlTy
         quantize_weight(model, name, type, {{name, factor.importance}}, Rounding::search);
       } else {
         try {
-          QuantizedTensor codes = gptq_tensor(model.weights.at(name), factor, type);
-          model.weights.at(name) = dequantize_tensor(codes);
-          model.codes[name] = std::move(codes);
+          put_codes(model, name, gptq_tensor(model.weights.at(name), factor, type));
         } catch (const Error& error) {
           const Fault& fault = error.faults()[0];
           fail("quantizing '" + name + "': " + fault.what, fault.expected, fault.received, fault.hint);
@@ -243,19 +276,31 @@ GptqReport gptq_checkpoint(Checkpoint& model, const std::map<std::string, GgmlTy
 
   Progress progress("gptq", walk.layers(), "layers");
   for (; walk.layer() < walk.layers(); walk.advance()) {
-    for (const std::vector<std::string>& names : input_groups(walk.layer()))
-      round_all(names, [&](at::Tensor& hessian) {
-        walk.show({names[0]}, [&](const std::string&, const at::Tensor& x) { hessian.addmm_(x.t(), x); });
-      });
+    const std::vector<std::vector<std::string>> groups = input_groups(walk.layer());
+    if (const std::optional<KeptLayers::Layer> made = layers.read(walk.layer())) {
+      for (const std::string& name : put_kept_codes(model, types, *made)) decoder.weights().at(name) = model.weights.at(name);
+      for (const Json& name : made->facts.at("rounded")) report.rounded.push_back(name.get<std::string>());
+      report.highest_damping = std::max(report.highest_damping, made->facts.at("highest_damping").get<double>());
+    } else {
+      const size_t rounded = report.rounded.size();
+      for (const std::vector<std::string>& names : groups)
+        round_all(names, [&](GramSum& sum) { walk.show(names[0], [&](const at::Tensor& x) { sum.add(x); }); });
+      KeptLayers::Layer done;
+      for (const std::vector<std::string>& names : groups)
+        for (const std::string& name : names)
+          if (types.count(name)) keep_codes(done, name, model.codes.at(name));
+      done.facts = {{"rounded", std::vector<std::string>(report.rounded.begin() + static_cast<int64_t>(rounded), report.rounded.end())},
+                    {"highest_damping", report.highest_damping}};
+      layers.write(walk.layer(), done);
+      layers.stop_if_asked();
+    }
     progress.update(walk.layer() + 1);
   }
   progress.finish();
   if (!model.spec.tied)
-    round_all({output}, [&](at::Tensor& hessian) {
-      for (const LayerWalk::Part& part : walk.parts()) {
-        const at::Tensor x = decoder.after_norm(part.states).reshape({-1, part.states.size(-1)}).index({part.valid});
-        hessian.addmm_(x.t(), x);
-      }
+    round_all({output}, [&](GramSum& sum) {
+      for (const LayerWalk::Part& part : walk.parts())
+        sum.add(decoder.after_norm(part.states).reshape({-1, part.states.size(-1)}).index({part.valid}));
     });
   return report;
 }

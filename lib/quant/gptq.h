@@ -28,7 +28,8 @@ struct GptqReport {
 };
 /// Embedding first (searched scales), then layer after layer, each linear's Hessian taken from the inputs that the layers before it, already on
 /// their grids, give; at last an output matrix of its own. One Hessian is held at a time. Weights without a type in `types` stay as they are.
+/// `kept`: a folder where the codes of finished layers are put, and from where a call that was ended goes on, to the same bytes; empty: none.
 GptqReport gptq_checkpoint(Checkpoint& model, const std::map<std::string, GgmlType>& types, const TokenRows& rows, const LayerWalkOptions& options,
-                           double damping, ProcessGroup& group);
+                           double damping, ProcessGroup& group, const fs::path& kept = {});
 
 }  // namespace attar

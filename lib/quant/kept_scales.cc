@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "kernels/block_grid.h"
+#include "quant/row_int8.h"
 
 namespace attar {
 namespace {
@@ -53,13 +54,14 @@ at::Tensor on_cpu(const at::Tensor& tensor) { return tensor.detach().to(at::kCPU
 
 }  // namespace
 
-bool has_scales(GgmlType type) { return ggml_type_info(type).quantized; }
+bool has_scales(GgmlType type) { return ggml_type_info(type).quantized || type == GgmlType::i8; }
 
-bool scales_can_learn(GgmlType type) { return scale_place(type).count > 0; }
+bool scales_can_learn(GgmlType type) { return scale_place(type).count > 0 || type == GgmlType::i8; }
 
 at::Tensor round_beside_scales(const at::Tensor& weight, const QuantizedTensor& scales, QuantizedTensor* codes) {
   const at::Tensor given = on_cpu(weight);
   assert(given.sizes() == at::IntArrayRef(scales.shape));
+  if (scales.type == GgmlType::i8) return round_beside_int8(given, scales, codes);
   at::Tensor values = at::empty_like(given);
   const GridShape shape = grid_shape(scales.type);
   const int64_t bytes = ggml_type_info(scales.type).bytes;
@@ -77,6 +79,7 @@ at::Tensor round_beside_scales(const at::Tensor& weight, const QuantizedTensor& 
 }
 
 at::Tensor read_scales(const QuantizedTensor& blocks) {
+  if (blocks.type == GgmlType::i8) return on_cpu(blocks.scales).clone().view({-1, 1, 1});
   const ScalePlace place = scale_place(blocks.type);
   assert(place.count > 0);
   at::Tensor halves = at::empty({blocks.shape[0], blocks.shape[1] / ggml_type_info(blocks.type).block, place.count}, at::kHalf);
@@ -87,6 +90,11 @@ at::Tensor read_scales(const QuantizedTensor& blocks) {
 }
 
 QuantizedTensor with_scales(const QuantizedTensor& blocks, const at::Tensor& scales) {
+  if (blocks.type == GgmlType::i8) {
+    const at::Tensor steps = on_cpu(scales).view({-1});
+    check(at::isfinite(steps).all().item<bool>(), "a learned scale", "a finite number", "infinity or NaN", "lower scale_lr, or leave scales kept");
+    return {blocks.type, blocks.shape, blocks.blocks, steps.clone()};
+  }
   const ScalePlace place = scale_place(blocks.type);
   const at::Tensor halves = on_cpu(scales).to(at::kHalf).contiguous();
   check(at::isfinite(halves).all().item<bool>(), "a learned scale", "a magnitude that fp16 holds", "an overflow",
@@ -102,6 +110,11 @@ QuantizedTensor with_scales(const QuantizedTensor& blocks, const at::Tensor& sca
 
 ScaleGradients lsq_gradients(const at::Tensor& weight, const QuantizedTensor& scales, const at::Tensor& gradient) {
   const at::Tensor w = on_cpu(weight), g = on_cpu(gradient);
+  if (scales.type == GgmlType::i8) {
+    ScaleGradients rows;
+    int8_gradients(w, on_cpu(scales.scales), g, rows.weight, rows.scales);
+    return rows;
+  }
   const GridShape shape = grid_shape(scales.type);
   const int count = scale_place(scales.type).count;
   ScaleGradients out{at::empty_like(w), at::empty({w.size(0), w.size(1) / shape.block, count}, at::kFloat)};

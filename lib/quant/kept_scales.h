@@ -5,20 +5,20 @@
 
 namespace attar {
 
-/// Grids whose scales stand in blocks already: only the codes follow the weights.
+/// Grids whose scales are there already: only the codes follow the weights.
 
-/// Whether the type has scales apart from its codes (all block types).
+/// Whether the type has scales apart from its codes (all block types, and i8 with one a row).
 bool has_scales(GgmlType type);
-/// Whether a block has one scale (and perhaps one minimum), in fp16, and whole numbers as levels: what LSQ can learn.
+/// Whether a block has one scale (and perhaps one minimum), in fp16, and whole numbers as levels (or a row one, i8): what LSQ can learn.
 bool scales_can_learn(GgmlType type);
 
 /// Values of the codes nearest to `weight` (rows, columns; float32) beside the scales of `scales`, bit for bit what a reader sees.
 /// `codes`: null, or takes the blocks.
 at::Tensor round_beside_scales(const at::Tensor& weight, const QuantizedTensor& scales, QuantizedTensor* codes = nullptr);
 
-/// Scales of types that can learn, (rows, blocks, 1 or 2) float32: step, and the minimum where the type has one.
+/// Scales of types that can learn, (rows, blocks, 1 or 2) float32: step, and the minimum where the type has one. A row of i8 is one block.
 at::Tensor read_scales(const QuantizedTensor& blocks);
-/// Blocks with these scales, rounded to fp16 as they are stored. Error where fp16 cannot hold one.
+/// Blocks with these scales, rounded to fp16 as they are stored (i8: float32). Error where fp16 cannot hold one.
 QuantizedTensor with_scales(const QuantizedTensor& blocks, const at::Tensor& scales);
 
 /// Gradients of a loss by weights and scales, given its gradient by the rounded values (Esser et al. 2020, LSQ, equations 3 to 5): inside the

@@ -4,8 +4,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "base/check.h"
+#include "kernels/cuda_calls.h"
 #include "kernels/ggml_blocks.h"
 #include "kernels/scale_search.h"
+#include "quant/row_int8.h"
 
 namespace attar {
 namespace {
@@ -18,7 +20,9 @@ const std::vector<float>* find_importance(const ImportanceMap& importance, const
 /// Straight through: the gradient of the rounded weight is the gradient of the weight.
 struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
   static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& weight, int64_t type, const std::vector<float>* importance) {
-    return dequantize_tensor(quantize_tensor(weight, static_cast<GgmlType>(type), importance)).to(weight.device());
+    const auto grid = static_cast<GgmlType>(type);
+    if (weight.is_cuda() && !importance && cuda_rounds_to(grid)) return fake_quantize_by(cuda_calls(), grid, weight.to(at::kFloat).contiguous());
+    return dequantize_tensor(quantize_tensor(weight, grid, importance)).to(weight.device());
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list gradients) {
     return {gradients[0], at::Tensor(), at::Tensor()};
@@ -32,6 +36,7 @@ QuantizedTensor quantize_tensor(const at::Tensor& weight, GgmlType type, const s
   const int64_t rows = values.size(0), columns = values.size(1);
   if (importance)
     check(static_cast<int64_t>(importance->size()) == columns, "importance", str(columns, " values"), std::to_string(importance->size()));
+  if (type == GgmlType::i8) return round_to_int8(values, importance, rounding);
   QuantizedTensor out{type, {rows, columns}, at::empty({rows, ggml_row_bytes(type, columns)}, at::kByte)};
   const auto encode = rounding == Rounding::search ? search_rows : quantize_rows;
   encode(type, values.const_data_ptr<float>(), out.blocks.mutable_data_ptr<uint8_t>(), rows, columns, importance ? importance->data() : nullptr);
@@ -39,6 +44,7 @@ QuantizedTensor quantize_tensor(const at::Tensor& weight, GgmlType type, const s
 }
 
 at::Tensor dequantize_tensor(const QuantizedTensor& tensor) {
+  if (tensor.type == GgmlType::i8) return int8_values(tensor);
   at::Tensor values = at::empty(tensor.shape, at::kFloat);
   dequantize_rows(tensor.type, tensor.blocks.const_data_ptr<uint8_t>(), values.mutable_data_ptr<float>(), tensor.shape[0], tensor.shape[1]);
   return values;

@@ -13,7 +13,7 @@ enum class Rounding { ggml, search };
 /// Mean squares of the inputs of each weight's columns, by the weight's name; weights that are not in it have no importance.
 using ImportanceMap = std::map<std::string, std::vector<float>>;
 
-/// Blocks of one weight (rows, columns), any device and float type, and back. importance: null, or (columns) numbers.
+/// Codes of one weight (rows, columns), any device and float type, and back; type i8 is ONNX's (row_int8.h). importance: null, or (columns) numbers.
 QuantizedTensor quantize_tensor(const at::Tensor& weight, GgmlType type, const std::vector<float>* importance = nullptr,
                                 Rounding rounding = Rounding::ggml);
 at::Tensor dequantize_tensor(const QuantizedTensor& tensor);
@@ -25,7 +25,8 @@ void quantize_checkpoint(Checkpoint& model, const std::map<std::string, GgmlType
                          Rounding rounding = Rounding::ggml);
 
 /// Weight hook for training through the grids: forward is the file's dequantized value as ggml rounds (with importance where there is some),
-/// backward is straight through (Bengio et al. 2013).
+/// backward is straight through (Bengio et al. 2013). Weights of a GPU are rounded there where the CUDA part has the grid and there is no importance,
+/// to the same values; there infinity and NaN are found when the codes are written.
 Decoder::WeightHook fake_quantization(const std::map<std::string, GgmlType>& types, const ImportanceMap& importance = {});
 
 }  // namespace attar

@@ -29,14 +29,14 @@ struct RoundByLearnedScales : torch::autograd::Function<RoundByLearnedScales> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight, const at::Tensor& scales,
                             const QuantizedTensor* blocks) {
     const QuantizedTensor grid = with_scales(*blocks, scales);
-    context->save_for_backward({weight, grid.blocks});
+    context->save_for_backward({weight, grid.blocks, grid.scales});
     context->saved_data["type"] = static_cast<int64_t>(grid.type);
     return round_beside_scales(weight, grid).to(weight.device());
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
     const at::Tensor& weight = saved[0];
-    const QuantizedTensor grid{static_cast<GgmlType>(context->saved_data["type"].toInt()), weight.sizes().vec(), saved[1]};
+    const QuantizedTensor grid{static_cast<GgmlType>(context->saved_data["type"].toInt()), weight.sizes().vec(), saved[1], saved[2]};
     const ScaleGradients out = lsq_gradients(weight, grid, gradients[0]);
     return {out.weight.to(weight.device()), out.scales.to(weight.device()), at::Tensor()};
   }

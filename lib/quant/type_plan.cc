@@ -15,7 +15,7 @@ bool is_embedding(const std::string& name) { return name == "model.embed_tokens.
 bool is_mix(const std::string& scheme) { return scheme.ends_with("_k_s") || scheme.ends_with("_k_m") || scheme.ends_with("_k_l"); }
 
 std::vector<std::string> scheme_names() {
-  std::vector<std::string> names = {"int4"};
+  std::vector<std::string> names = {"int4", "int8"};
   for (const std::string& name : gguf_type_names())
     if (name != "f32" && name != "f16" && name != "bf16") names.push_back(name);
   return names;
@@ -43,11 +43,18 @@ std::vector<TypeGroup> type_groups(const ModelSpec& spec, bool embeddings) {
 
 TypePlan plan_types(const ModelSpec& spec, const std::string& scheme, bool mix, bool embeddings, bool has_imatrix) {
   const std::vector<std::string> known = scheme_names();
-  check(std::find(known.begin(), known.end(), scheme) != known.end(), "scheme", "a quantized ggml type, one of llama-quantize's mixes, or int4",
+  check(std::find(known.begin(), known.end(), scheme) != known.end(), "scheme", "a quantized ggml type, one of llama-quantize's mixes, int4 or int8",
         scheme, nearest_hint(scheme, known));
   std::vector<PresetInput> inputs;
   const std::vector<TypeGroup> groups = type_groups(spec, true);
   for (const TypeGroup& group : groups) inputs.push_back({group.gguf, group.rows, group.columns, true});
+  if (scheme == "int8") {
+    TypePlan rows;
+    for (const TypeGroup& group : groups)
+      if (embeddings || !is_embedding(group.weights.front()))
+        for (const std::string& name : group.weights) rows.types[name] = GgmlType::i8;
+    return rows;
+  }
   const std::string preset = scheme == "int4" ? "q4_0" : scheme;
   const PresetChoice choice = preset_types(preset, spec, inputs, !mix && !is_mix(scheme), {}, has_imatrix);
   TypePlan plan;
@@ -80,6 +87,7 @@ int64_t tensor_bytes(const ModelSpec& spec, const std::map<std::string, GgmlType
       const auto type = types.find(source);
       const int64_t rows = shape.size() == 2 ? shape[0] : 1;
       bytes += rows * ggml_row_bytes(type == types.end() ? GgmlType::f32 : type->second, shape.back());
+      if (type != types.end() && type->second == GgmlType::i8) bytes += rows * static_cast<int64_t>(sizeof(float));
     }
   for (const ComputedTensor& tensor : gguf_rope_tensors(spec)) bytes += static_cast<int64_t>(tensor.values.size() * sizeof(float));
   return bytes;

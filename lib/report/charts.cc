@@ -30,7 +30,7 @@ function choices() {
     const key = task + " " + metric;
     if (seen.has(key) || number(metrics[metric]) === null) continue;
     seen.add(key);
-    out.push({ name: task + ": " + metric.replace(/_/g, " "), share: /accuracy|f1|recall|precision|exact/.test(metric),
+    out.push({ name: task + ": " + metric.replace(/_/g, " "), share: /accuracy|f1|recall|precision|exact|valid|rouge/.test(metric),
         up: !/ece|brier|nll/.test(metric),
                get: a => ((a.tasks || {})[task] || {})[metric], main: task === summary.task && metric === summary.metric });
   }
@@ -156,6 +156,22 @@ function reliability(canvas, task) {
   return new Chart(canvas, { type: "line", data: { datasets: sets }, options });
 }
 
+function route(canvas, id) {
+  const router = (report.routers || {})[id] || {}, curve = (router.curve || []).filter(p => number(p.quality) !== null);
+  if (!curve.length) return null;
+  const now = router.expected || {}, at = p => ({ x: 100 * p.large_share, y: 100 * p.quality });
+  const sets = [{ label: "least sure requests to the large model", data: curve.map(at), borderColor: css("c1"), backgroundColor: css("c1"), borderWidth: 1.8,
+      pointRadius: 0, pointHitRadius: 6, stepped: false },
+    { label: "as many, drawn at random", data: [at(curve[0]), at(curve[curve.length - 1])], borderColor: css("soft"), borderDash: [4, 4], borderWidth: 1,
+      pointRadius: 0 }];
+  if (router.rule && number(now.large_share) !== null && number(now.quality) !== null)
+    sets.push({ label: "at the threshold", data: [{ x: 100 * now.large_share, y: 100 * number(now.quality) }], borderColor: css("good"), backgroundColor: css("good"),
+        pointRadius: 7, showLine: false });
+  const options = frame(axis("share of large calls, %", { type: "linear", min: 0, max: 100 }), axis("right answers, %", { type: "linear", grace: "6%" }), true);
+  options.plugins.tooltip = { callbacks: { label: i => i.dataset.label + ": " + short(i.parsed.y) + "% right at " + short(i.parsed.x) + "% large calls" } };
+  return new Chart(canvas, { type: "line", data: { datasets: sets }, options });
+}
+
 const offered = choices(), select = document.getElementById("quality-of");
 if (select && offered.length > 1) {
   for (const c of offered) select.add(new Option(c.name));
@@ -171,6 +187,7 @@ function draw() {
     const kind = canvas.dataset.chart;
     if (kind === "quality" && offered.length) charts.push(quality(canvas, offered[Math.max(0, select ? select.selectedIndex : 0)]));
     else if (kind === "curves") charts.push(curves(canvas, canvas.dataset.stage));
+    else if (kind === "route") { const drawn = route(canvas, canvas.dataset.router); if (drawn) charts.push(drawn); }
     else if (kind === "reliability") charts.push(reliability(canvas, canvas.dataset.task));
   });
 }

@@ -67,7 +67,7 @@ std::string points(double difference) {
 }
 
 bool is_share(const std::string& metric) {
-  for (const char* word : {"accuracy", "f1", "recall", "precision", "exact_match", "valid", "top1"})
+  for (const char* word : {"accuracy", "f1", "recall", "precision", "exact_match", "valid", "top1", "rouge"})
     if (metric.find(word) != std::string::npos) return true;
   return false;
 }
@@ -79,7 +79,6 @@ std::optional<TaskMetric> main_metric(const Json& artifact) {
   if (!tasks || !tasks->is_object()) return std::nullopt;
   for (const auto& [task, metrics] : tasks->items()) {
     if (!metrics.is_object()) continue;
-    if (const Json* accuracy = find_at(metrics, {"accuracy"}); number_of(accuracy)) return TaskMetric{task, "accuracy", accuracy};
     for (const auto& [metric, measure] : metrics.items())
       if (number_of(&measure)) return TaskMetric{task, metric, &measure};
   }

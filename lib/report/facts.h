@@ -33,7 +33,7 @@ std::string points(double difference);
 std::string shown_metric(const std::string& metric, double value);
 bool is_share(const std::string& metric);
 
-/// The task number that stands for an artifact's quality: its first task's accuracy, else that task's first metric.
+/// The task number that stands for an artifact's quality: its first task's first metric.
 struct TaskMetric {
   std::string task, metric;
   const Json* measure = nullptr;  ///< {value, low, high, n}

@@ -90,6 +90,7 @@ std::string report_html(const Json& report) {
   static constexpr Part kParts[] = {{"gates", "Gates", gates_section},          {"artifacts", "Artifacts", artifacts_section},  {"quality",
       "Quality and size", quality_section},
                                     {"decision", "Candidates and cost", decision_section},
+                                    {"routing", "Routing", routing_section},
                                     {"tasks", "Tasks", tasks_section},          {"running", "Running", running_section},        {"privacy",
                                         "Privacy", privacy_section},            {"training",
                                         "Training", training_section},

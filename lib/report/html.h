@@ -33,7 +33,9 @@ std::string verdict_section(const Json& report);
 std::string gates_section(const Json& report);
 std::string artifacts_section(const Json& report);
 std::string quality_section(const Json& report);      ///< chart of quality against size
-std::string tasks_section(const Json& report);        ///< confusion, per class, reliability
+std::string tasks_section(const Json& report);        ///< metrics; confusion, per class, reliability; fields; wrong answers
+std::string fields_html(const Json& details);         ///< an extraction's fields
+std::string mistakes_html(const Json& details);       ///< the first wrong answers that were written
 std::string running_section(const Json& report);      ///< latency, memory, energy, cost
 std::string privacy_section(const Json& report);      ///< training rows that come back word for word
 /// What memorization's numbers are, with the first artifact's lengths, and one artifact's numbers as text; "" if none was tried.
@@ -44,6 +46,8 @@ std::string surgery_section(const Json& report);      ///< what was pruned where
 std::string pruning_html(const std::string& id, const Json& stage);  ///< of one stage: its masks, the shapes that its search tried
 std::string pruning_markdown(const Json& report);
 std::string decision_section(const Json& report);     ///< candidates of a sweep, money
+std::string routing_section(const Json& report);      ///< routers: the promise, the curve, the cost
+std::string kv_cache_html(const Json& report);        ///< what a cache of fewer bits costs, for running_section
 std::string use_section(const Json& report);
 std::string lineage_section(const Json& report);      ///< how to reproduce, recipe, environment, hashes
 std::string words_section(const Json& report);        ///< what the numbers mean
@@ -56,6 +60,8 @@ struct UseSnippet {
   std::string title, language, code;
 };
 std::vector<UseSnippet> use_snippets(const Json& report);
+/// A word for a POSIX shell, quoted where it must be.
+std::string shell_word(const std::string& word);
 
 /// The charts' script, and the library it calls (Chart.js, embedded when attar was built).
 std::string_view chart_script();

@@ -139,7 +139,8 @@ std::string gates_section(const Json& report) {
         for (char& c : words)
           if (c == '_') c = ' ';
         if (const Json* margin = number_of(find_at(value, {"margin"})))
-          limits += (limits.empty() ? "" : ", ") + ("within " + number_html(margin, to_line(*margin)) + " of " + escape_html(text_of(find_at(value, {"of"}))));
+          limits += (limits.empty() ? "" : ", ") +
+                    ("within " + number_html(margin, to_line(*margin)) + " of " + escape_html(text_of(find_at(value, {"of"}))));
         else limits += (limits.empty() ? "" : ", ") + escape_html(words) + " " + (number_of(&value) ? number_html(&value, to_line(value))
             : escape_html(text_of(&value)));
       }
@@ -152,7 +153,8 @@ std::string gates_section(const Json& report) {
     if (const Json *low = number_of(find_at(gate, {"difference", "low"})), *high = number_of(find_at(gate, {"difference", "high"})); low && high)
       shown += "<span class=\"interval under\">difference [" + number_html(low, significant(low->get<double>(), 3)) + ", "
           + number_html(high, significant(high->get<double>(), 3)) + "]</span>";
-    if (const std::string note = text_of(find_at(gate, {"note"})); !note.empty() && value) shown += "<span class=\"interval under\">" + escape_html(note) + "</span>";
+    if (const std::string note = text_of(find_at(gate, {"note"})); !note.empty() && value)
+      shown += "<span class=\"interval under\">" + escape_html(note) + "</span>";
     rows.push_back({{"<code>" + escape_html(text_of(find_at(gate, {"path"}))) + "</code>", "name"},
                     {limits, ""},
                     {shown, "number"},

@@ -14,6 +14,17 @@ std::string decision_number(const Json* value, int digits = 3) {
   return number_html(number, number ? significant(number->get<double>(), digits) : "");
 }
 
+/// A count as it stands.
+std::string whole_number(const Json* value) {
+  const Json* number = number_of(value);
+  return number_html(number, number ? fixed(number->get<double>(), 0) : "");
+}
+/// A large count: 12.0 M.
+std::string decision_count(const Json* value) {
+  const Json* number = number_of(value);
+  return number_html(number, number ? human_count(number->get<double>()) : "");
+}
+
 std::set<std::string> front_of(const Json& report, const char* what) {
   std::set<std::string> out;
   if (const Json* front = find_at(report, {"decision", "fronts", what}); front && front->is_array())
@@ -38,18 +49,27 @@ std::string candidates_html(const Json& report) {
     const std::string id = text_of(find_at(*candidate, {"artifact"}));
     std::string values, fronts;
     if (const Json* all = find_at(*candidate, {"values"}); all && all->is_object())
-      for (const auto& [axis, value] : all->items()) values += (values.empty() ? "" : "<br>") + escape_html(axis) + ": " + escape_html(text_of(&value));
+      for (const auto& [axis, value] : all->items())
+        values += (values.empty() ? "" : "<br>") + escape_html(axis) + ": " + escape_html(text_of(&value));
     for (const auto& [name, front] : {std::pair{"size", &size}, {"latency", &latency}, {"cost", &cost}})
       if (front->count(id)) fronts += (fronts.empty() ? "" : ", ") + std::string(name);
-    const Json *bytes = number_of(find_at(*candidate, {"bytes"})), *quality = number_of(find_at(*candidate, {"quality"})), *passed = find_at(*candidate, {"passed"});
-    rows.push_back({{escape_html(id), "name"}, {values, ""}, {number_html(bytes, bytes ? human_bytes(bytes->get<double>()) : ""), "number"},
+    const Json *bytes = number_of(find_at(*candidate, {"bytes"})), *quality = number_of(find_at(*candidate, {"quality"})),
+               *passed = find_at(*candidate, {"passed"});
+    rows.push_back({{escape_html(id) + (id == choice ? " <span class=\"tag chosen\">choice</span>" : ""), "name"},
+                    {values, ""},
+                    {number_html(bytes, bytes ? human_bytes(bytes->get<double>()) : ""), "number"},
                     {number_html(quality, quality ? shown_metric(metric, quality->get<double>()) : ""), "number"},
-                    {decision_number(find_at(report, {"artifacts", id, "latency", "tokens_per_s"})), "number"}, {escape_html(fronts), ""},
-                    {!passed || passed->is_null() ? "" : passed->get<bool>() ? "<span class=\"verdict pass\">met</span>" : "<span class=\"verdict fail\">not met</span>", ""}});
-    classes.push_back(id == choice ? "choice" : "");
+                    {decision_number(find_at(report, {"artifacts", id, "latency", "tokens_per_s"})), "number"},
+                    {escape_html(fronts), ""},
+                    {!passed || passed->is_null() ? ""
+                     : passed->get<bool>()        ? "<span class=\"verdict pass\">met</span>"
+                                                  : "<span class=\"verdict fail\">not met</span>",
+                     ""}});
+    classes.push_back(id == choice ? "chosen" : "");
   }
   return "<h3>Candidates of the sweep</h3>\n<p class=note>Smallest first. On a front: no other artifact has better quality for as little size, time a token or money.</p>\n" +
-         table_html({"candidate", "made with", "size", metric.empty() ? "quality" : metric, "tokens/s", "on the front of", "gates"}, rows, true, classes);
+         table_html({"candidate", "made with", "size", metric.empty() ? "quality" : metric, "tokens/s", "on the front of", "gates"}, rows, true,
+                    classes);
 }
 
 /// Money: an artifact a line, and against each API.
@@ -61,28 +81,36 @@ std::string costs_html(const Json& report) {
     if (!cost || !cost->is_object()) continue;
     currency = text_of(find_at(cost, {"currency"}));
     if (words.empty())
-      words = "At " + decision_number(find_at(cost, {"assumptions", "per_hour"})) + " an hour (" + escape_html(text_of(find_at(cost, {"date"}))) + "), busy "
-            + decision_number(find_at(cost, {"assumptions", "utilisation"})) + " of the time, one request at a time; a conversation is "
-            + decision_number(find_at(cost, {"assumptions", "turns"})) + " × (" + decision_number(find_at(cost, {"assumptions", "prompt_tokens"})) + " tokens read, "
-            + decision_number(find_at(cost, {"assumptions", "new_tokens"})) + " written).";
-    rows.push_back({{escape_html(id), "name"}, {decision_number(find_at(cost, {"per_million_input_tokens"})), "number"},
-                    {decision_number(find_at(cost, {"per_million_output_tokens"})), "number"}, {decision_number(find_at(cost, {"per_million_conversations"})), "number"},
-                    {decision_number(find_at(cost, {"conversations_per_month_possible"})), "number"}});
+      words = "At " + decision_number(find_at(cost, {"assumptions", "per_hour"})) + " an hour (" + escape_html(text_of(find_at(cost, {"date"}))) +
+              "), busy " + decision_number(find_at(cost, {"assumptions", "utilisation"})) +
+              " of the time, one request at a time; a conversation is " + whole_number(find_at(cost, {"assumptions", "turns"})) + " × (" +
+              whole_number(find_at(cost, {"assumptions", "prompt_tokens"})) + " tokens read, " +
+              whole_number(find_at(cost, {"assumptions", "new_tokens"})) + " written).";
+    rows.push_back({{escape_html(id), "name"},
+                    {decision_number(find_at(cost, {"per_million_input_tokens"})), "number"},
+                    {decision_number(find_at(cost, {"per_million_output_tokens"})), "number"},
+                    {decision_number(find_at(cost, {"per_million_conversations"})), "number"},
+                    {decision_count(find_at(cost, {"conversations_per_month_possible"})), "number"}});
     if (const Json* each = find_at(cost, {"apis"}); each && each->is_object())
       for (const auto& [name, api] : each->items()) {
         const Json* reaches = find_at(api, {"one_machine_reaches_it"});
-        apis.push_back({{escape_html(id), "name"}, {escape_html(name) + " (" + escape_html(text_of(find_at(api, {"date"}))) + ")", ""},
-                        {decision_number(find_at(api, {"per_million_conversations"})), "number"}, {decision_number(find_at(api, {"times_cheaper"})), "number"},
-                        {decision_number(find_at(api, {"break_even_conversations_per_month"}), 4), "number"},
+        apis.push_back({{escape_html(id), "name"},
+                        {escape_html(name) + " (" + escape_html(text_of(find_at(api, {"date"}))) + ")", ""},
+                        {decision_number(find_at(api, {"per_million_conversations"})), "number"},
+                        {decision_number(find_at(api, {"times_cheaper"})), "number"},
+                        {decision_count(find_at(api, {"break_even_conversations_per_month"})), "number"},
                         {reaches && reaches->is_boolean() ? reaches->get<bool>() ? "yes" : "no" : "", ""}});
       }
   }
   if (rows.empty()) return "";
-  std::string out = "<h3>What it costs, in " + escape_html(currency) + "</h3>\n<p class=note>" + words + "</p>\n" +
-                    table_html({"artifact", "million tokens read", "million tokens written", "million conversations", "conversations a month, one machine"}, rows, true);
+  std::string out =
+      "<h3>What it costs, in " + escape_html(currency) + "</h3>\n<p class=note>" + words + "</p>\n" +
+      table_html({"artifact", "million tokens read", "million tokens written", "million conversations", "conversations a month, one machine"}, rows,
+                 true);
   if (!apis.empty())
-    out += "<h4>Against an API</h4>\n" + table_html({"artifact", "API", "million conversations there", "times cheaper here", "pays from conversations a month", "within one machine"},
-                                                     apis, true);
+    out += "<h4>Against an API</h4>\n" + table_html({"artifact", "API", "million conversations there", "times cheaper here",
+                                                     "pays from conversations a month", "within one machine"},
+                                                    apis, true);
   return out;
 }
 

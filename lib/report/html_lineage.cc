@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/yaml.h"
 #include "report/facts.h"
@@ -23,6 +25,34 @@ std::string files_html(const Json* files) {
     out += "<li>" + escape_html(name) + " " + hash_html(shown) + "</li>";
   }
   return out.empty() ? "" : "<ul class=files>" + out + "</ul>";
+}
+
+/// The call that measures one artifact again, from the evaluate stage that measured it; "" if the recipe does not tell.
+std::string measuring_command(const Json& report, const std::string& id, const Json& artifact) {
+  const Json* stages = find_at(report, {"recipe", "stages"});
+  const std::string path = text_of(find_at(artifact, {"path"})), run = "runs/" + text_of(find_at(report, {"name"})) + "/";
+  if (!stages || !stages->is_object() || path.empty()) return "";
+  for (const auto& [name, stage] : stages->items()) {
+    const Json* of = find_at(stage, {"of"});
+    if (text_of(find_at(stage, {"kind"})) != "evaluate" || !of || !of->is_array() || std::find(of->begin(), of->end(), Json(id)) == of->end())
+      continue;
+    const auto place = [&](const std::string& where) { return shell_word(where.starts_with("/") ? where : run + where); };
+    std::string out = "attar eval --model " + place(path);
+    const std::string base = text_of(find_at(stage, {"base"})), text = text_of(find_at(stage, {"text"}));
+    if (!base.empty()) {
+      const std::string base_path = text_of(find_at(artifacts_of(report), {base, "path"}));
+      out += " --base " + (base_path.empty() ? shell_word(base) : place(base_path));
+    }
+    if (!text.empty()) out += " --text " + shell_word(text);
+    if (find_at(report, {"recipe", "task"}) && !report["recipe"]["task"].is_null()) out += " --task TASK.yaml";
+    for (const auto& [key, option] :
+         {std::pair{"ctx", "--ctx"}, {"stride", "--stride"}, {"text_tokens", "--text-tokens"}, {"task_rows", "--task-rows"}})
+      if (const Json* value = number_of(find_at(stage, {key})); value && value->get<double>() > 0)
+        out += std::string(" ") + option + " " + to_line(*value);
+    if (const Json* latency = find_at(stage, {"latency"}); latency && latency->is_boolean() && latency->get<bool>()) out += " --latency";
+    return out + " --json";
+  }
+  return "";
 }
 
 std::string environment_html(const Json& report) {
@@ -60,6 +90,14 @@ std::string lineage_section(const Json& report) {
     body += code_html("attar run recipes/" + name + ".yaml\nattar report runs/" + name
         + "        # this page again, from what the stages recorded\nattar verify runs/" + name +
                       "/STAGE  # every file against its hash");
+    std::string commands;
+    for (const auto& [id, artifact] : artifacts_of(report).items())
+      if (const std::string command = measuring_command(report, id, artifact); !command.empty()) commands += command + "\n";
+    if (!commands.empty())
+      body += details_html("The numbers of each artifact again",
+                           "<p class=note>One call an artifact; its JSON has the keys of report.json. TASK.yaml is the recipe's task. Times "
+                           "differ with the machine, the others do not.</p>\n" +
+                               code_html(commands));
     body += details_html("The effective recipe: every key with its value, defaults included", code_html(to_yaml(from_json(*recipe))));
   }
   std::vector<std::vector<HtmlCell>> rows;

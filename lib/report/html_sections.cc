@@ -120,9 +120,18 @@ std::vector<std::string> task_names(const Json& report, const char* part) {
 
 /// A metric's name as people write it.
 std::string metric_title(std::string metric) {
-  static const std::map<std::string, std::string> known = {{"macro_f1", "macro F1"}, {"ece", "calibration error"}, {"ece_equal_mass",
-      "the same, equal mass"},
-                                                           {"brier", "Brier score"}, {"label_nll", "NLL of the label"}};
+  static const std::map<std::string, std::string> known = {{"macro_f1", "macro F1"},
+                                                           {"ece", "calibration error"},
+                                                           {"ece_equal_mass", "the same, equal mass"},
+                                                           {"brier", "Brier score"},
+                                                           {"label_nll", "NLL of the label"},
+                                                           {"accuracy_norm", "accuracy, by length"},
+                                                           {"f1", "word F1"},
+                                                           {"rouge_l", "ROUGE-L"},
+                                                           {"field_f1", "field F1"},
+                                                           {"valid_json", "valid JSON"},
+                                                           {"valid_schema", "follows the schema"},
+                                                           {"word_nll", "NLL of the word"}};
   if (const auto found = known.find(metric); found != known.end()) return found->second;
   std::replace(metric.begin(), metric.end(), '_', ' ');
   return metric;
@@ -157,6 +166,17 @@ std::string metrics_table(const Json& report, const std::string& task) {
   return table_html(header, rows, true);
 }
 
+/// Whose energy was measured, and what was left out.
+std::string energy_of(const Json& report) {
+  for (const auto& [id, artifact] : artifacts_of(report).items()) {
+    const std::string source = text_of(find_at(artifact, {"energy", "source"})), left_out = text_of(find_at(artifact, {"energy", "left_out"}));
+    if (source.empty()) continue;
+    const std::string parts = source == "NVML" ? "GPUs" : source == "RAPL" ? "processors and memory" : "processors, memory and GPUs";
+    return parts + (left_out.empty() ? "" : " (" + left_out + ")");
+  }
+  return "the machine";
+}
+
 }  // namespace
 
 std::string quality_section(const Json& report) {
@@ -189,8 +209,9 @@ std::string tasks_section(const Json& report) {
       }
       if (const std::string classes = per_class_html(*details); !classes.empty()) parts += details_html("F1 of every class, lowest first", classes);
       if (!bins.empty()) parts += details_html("Confidence and accuracy, bin by bin", bins);
+      parts += fields_html(*details) + mistakes_html(*details);
       if (parts.empty()) continue;
-      if (first) body += "<h4>" + escape_html(id) + ": who is taken for whom</h4>\n" + parts;
+      if (first) body += "<h4>" + escape_html(id) + (find_at(*details, {"confusion"}) ? ": who is taken for whom" : "") + "</h4>\n" + parts;
       else folded += details_html(id, parts);
       first = false;
     }
@@ -245,7 +266,7 @@ std::string running_section(const Json& report) {
     if (cost) other("cost");
     rows.push_back(std::move(row));
   }
-  if (rows.empty()) return "";
+  if (rows.empty()) return section_html("running", "Running it", "", kv_cache_html(report));
   std::vector<std::string> header = {"artifact", "tokens/s", "first token, ms", "99% below, ms", "peak memory"};
   if (energy) header.push_back("joules a token");
   if (cost) header.push_back("cost of a million conversations");
@@ -254,8 +275,8 @@ std::string running_section(const Json& report) {
   for (const auto& [id, artifact] : artifacts_of(report).items())
     if (const std::string text = text_of(find_at(artifact, {"energy"})); why == "not measured" && text.starts_with(why)) why = text;
   out += "<p class=note>Peak memory is that of the whole evaluating process. "
-      + escape_html(energy ? "Energy is what processors and memory used meanwhile, whoever used it." : "Energy was " + why + ".") + "</p>\n";
-  return section_html("running", "Running it", conditions, out);
+      + escape_html(energy ? "Energy is what " + energy_of(report) + " used meanwhile, whoever used it." : "Energy was " + why + ".") + "</p>\n";
+  return section_html("running", "Running it", conditions, out + kv_cache_html(report));
 }
 
 std::string training_section(const Json& report) {

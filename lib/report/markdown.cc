@@ -5,19 +5,10 @@
 #include "base/utf8.h"
 #include "report/facts.h"
 #include "report/html.h"
+#include "report/markdown.h"
 
 namespace attar {
 namespace {
-
-/// Text in a Markdown table or sentence: one line, nothing in it acts as markup. (Not for code spans: backslashes mean nothing there.)
-std::string escape_markdown(const std::string& text) {
-  std::string out;
-  for (const char c : one_line(text)) {
-    if (std::string_view("\\`*_{}[]<>#|~$").find(c) != std::string_view::npos) out += '\\';
-    out += c;
-  }
-  return out;
-}
 
 /// A YAML string in double quotes; JSON's spelling of strings is YAML's too.
 std::string yaml_string(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
@@ -51,6 +42,12 @@ std::vector<std::string> tags_of(const Json& report) {
   return tags;
 }
 
+/// A task's kind in the model hub's words.
+std::string task_type(const Json& artifact, const std::string& task) {
+  const std::string kind = text_of(find_at(artifact, {"task_details", task, "kind"}));
+  return kind.empty() || kind == "classification" ? "text-classification" : kind == "multiple_choice" ? "multiple-choice" : "text-generation";
+}
+
 std::string front_matter(const Json& report) {
   std::string license = text_of(find_at(report, {"license"}));
   std::string lower = license;
@@ -67,7 +64,7 @@ std::string front_matter(const Json& report) {
   if (const auto main = artifact ? main_metric(*artifact) : std::nullopt) {
     const std::string name = text_of(find_at(report, {"name"}));
     out += "model-index:\n- name: " + yaml_string(name.empty() ? choice : name)
-        + "\n  results:\n  - task:\n      type: text-classification\n    dataset:\n      type: " + yaml_string(main->task) +
+        + "\n  results:\n  - task:\n      type: " + task_type(*artifact, main->task) + "\n    dataset:\n      type: " + yaml_string(main->task) +
            "\n      name: " + yaml_string(main->task) + "\n    metrics:\n    - type: " + yaml_string(main->metric) + "\n      value: "
                + to_line(*number_of(main->measure)) + "\n";
   }
@@ -86,6 +83,23 @@ std::string measured(const Json* measure, int digits) {
 }
 
 }  // namespace
+
+std::string escape_markdown(const std::string& text) {
+  std::string out;
+  for (const char c : one_line(text)) {
+    if (std::string_view("\\`*_{}[]<>#|~$").find(c) != std::string_view::npos) out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+std::string markdown_table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::string> rule(header.size(), "--:");
+  if (!rule.empty()) rule[0] = ":--";
+  std::string out = row_text(header) + row_text(rule);
+  for (const auto& row : rows) out += row_text(row);
+  return out;
+}
 
 std::string report_markdown(const Json& report) {
   const std::string name = text_of(find_at(report, {"name"})), verdict = text_of(find_at(report, {"verdict"})), base = text_of(find_at(report,
@@ -152,6 +166,7 @@ std::string report_markdown(const Json& report) {
                        passed && passed->is_boolean() && passed->get<bool>() ? "met" : "**not met**"});
     }
   }
+  out += candidates_markdown(report) + routing_markdown(report) + costs_markdown(report) + kv_cache_markdown(report);
   const auto snippets = use_snippets(report);
   if (!snippets.empty()) out += "\n## Use\n";
   for (const UseSnippet& snippet : snippets) out += "\n### " + escape_markdown(snippet.title) + "\n\n" + fenced(snippet.language, snippet.code);

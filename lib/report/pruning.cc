@@ -13,8 +13,8 @@ std::string cost_text(const std::string& unit, double cost) {
 }
 
 /// Columns of a search's table: key, title.
-constexpr std::pair<const char*, const char*> kShapeColumns[] = {{"vocab", "vocabulary"}, {"hidden", "hidden"}, {"layers", "layers"}, {"heads", "heads"},
-                                                                 {"kv_heads", "kv heads"}, {"ffn", "FFN"}};
+constexpr std::pair<const char*, const char*> kShapeColumns[] = {{"vocab", "vocabulary"}, {"hidden", "hidden"},     {"layers", "layers"},
+                                                                 {"heads", "heads"},      {"kv_heads", "kv heads"}, {"ffn", "FFN"}};
 
 /// What masks did, in one sentence; "" if there are none.
 std::string masks_text(const Json& stage) {

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <map>
+
 #include "base/check.h"
 #include "report/facts.h"
 #include "report/terminal.h"
@@ -18,13 +21,48 @@ std::string with_error(const Json* measure, int digits) {
   return significant(*value, digits) + (error ? " ±" + significant(*error, 2) : "");
 }
 
+std::string metric_cell(const std::string& metric, const Json* measure) {
+  if (!double_of(measure)) return "";
+  std::string out = shown_metric(metric, *double_of(measure));
+  const auto low = double_of(find_at(measure, {"low"})), high = double_of(find_at(measure, {"high"}));
+  const auto end = [&](double value) { return is_share(metric) ? fixed(100 * value, 1) : significant(value, 3); };
+  if (low && high) out += " [" + end(*low) + ", " + end(*high) + "]";
+  return out;
+}
+
 std::string task_cell(const Json& artifact) {
   const auto main = main_metric(artifact);
-  if (!main) return "";
-  std::string out = shown_metric(main->metric, *double_of(main->measure));
-  const auto low = double_of(find_at(main->measure, {"low"})), high = double_of(find_at(main->measure, {"high"}));
-  if (low && high) out += " [" + fixed(is_share(main->metric) ? 100 * *low : *low, 1) + ", " + fixed(is_share(main->metric) ? 100 * *high : *high, 1)
-      + "]";
+  return main ? metric_cell(main->metric, main->measure) : "";
+}
+
+/// All metrics of the tasks that are no classifications: there no single one says enough.
+std::string task_tables(const Json& report) {
+  std::map<std::string, std::vector<std::string>> metrics;
+  for (const auto& [id, artifact] : artifacts_of(report).items()) {
+    const Json* tasks = find_at(artifact, {"tasks"});
+    if (!tasks || !tasks->is_object()) continue;
+    for (const auto& [task, measures] : tasks->items()) {
+      const std::string kind = text_of(find_at(artifact, {"task_details", task, "kind"}));
+      if (kind.empty() || kind == "classification" || !measures.is_object()) continue;
+      for (const auto& [metric, measure] : measures.items())
+        if (std::find(metrics[task].begin(), metrics[task].end(), metric) == metrics[task].end()) metrics[task].push_back(metric);
+    }
+  }
+  std::string out;
+  for (const auto& [task, names] : metrics) {
+    std::vector<std::string> header = {task};
+    header.insert(header.end(), names.begin(), names.end());
+    std::vector<std::vector<std::string>> rows;
+    for (const auto& [id, artifact] : artifacts_of(report).items()) {
+      if (!find_at(artifact, {"tasks", task})) continue;
+      rows.push_back({id});
+      for (const std::string& metric : names) {
+        const std::string cell = metric_cell(metric, find_at(artifact, {"tasks", task, metric}));
+        rows.back().push_back(cell.empty() ? "-" : cell);
+      }
+    }
+    out += "\n" + format_table(header, rows);
+  }
   return out;
 }
 
@@ -75,6 +113,7 @@ std::string terminal_summary(const Json& report) {
     for (size_t r = 0; r < rows.size(); ++r) rows[r].push_back(cells[r].empty() ? "-" : cells[r]);
   }
   if (!rows.empty()) out += format_table(header, rows);
+  out += task_tables(report);
 
   std::vector<std::vector<std::string>> gates;
   if (const Json* list = find_at(report, {"gates"}); list && list->is_array())

@@ -7,16 +7,6 @@
 namespace attar {
 namespace {
 
-/// A word for a POSIX shell.
-std::string shell_word(const std::string& word) {
-  const bool plain = !word.empty() && word[0] != '-' && std::all_of(word.begin(), word.end(), [](unsigned char c) { return std::isalnum(c)
-      || std::string_view("._/-+=:@").find(static_cast<char>(c)) != std::string_view::npos; });
-  if (plain) return word;
-  std::string out = "'";
-  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
 /// A name that model servers take: lower case, digits, '-' and '_'.
 std::string server_name(const std::string& name) {
   std::string out;
@@ -65,6 +55,15 @@ std::string onnx_code(const std::string& folder, const std::string& prompt) {
 }
 
 }  // namespace
+
+std::string shell_word(const std::string& word) {
+  const bool plain = !word.empty() && word[0] != '-' && std::all_of(word.begin(), word.end(), [](unsigned char c) { return std::isalnum(c)
+      || std::string_view("._/-+=:@").find(static_cast<char>(c)) != std::string_view::npos; });
+  if (plain) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
 
 std::vector<UseSnippet> use_snippets(const Json& report) {
   std::vector<UseSnippet> out;

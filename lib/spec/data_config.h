@@ -77,25 +77,37 @@ struct DataConfig {
 
 /// A task file: what goes in, what must come out, how it is judged.
 struct TaskConfig {
-  std::string name = "task";
+  std::string name = "task", kind = "classification";
   std::string train, test, valid;
   std::string text = "text", label = "label";
   std::string prompt = "{text}\n";
   std::string answer = "{label}";
-  std::vector<std::string> labels, content_free;
-  std::string metric = "accuracy";
+  std::vector<std::string> labels, content_free, choices = {"choices"}, stop;
+  std::string method, schema, instruction;
+  int64_t max_tokens = 0;
+  std::string metric;
   template <class Visitor> void fields(Visitor&& field) {
     field("name", name, "name of the task in the report");
+    field("kind", kind,
+          "classification, multiple_choice (a row brings its choices), extraction (JSON by a schema), text (free answers) or next_word");
     field("train", train, "rows to learn from (.jsonl or .csv)");
     field("test", test, "held-out rows, never learned from");
     field("valid", valid, "rows for evaluation during training; empty: a twentieth of the training rows is kept apart");
     field("text", text, "field of the input");
-    field("label", label, "field of the right answer");
-    field("prompt", prompt, "what the model reads; {field} is replaced by a row's field");
-    field("answer", answer, "what the model must write; {label} is replaced");
+    field("label", label, "field of the right answer; multiple_choice: the choice's letter, its number from 0 or its text");
+    field("prompt", prompt, "what the model reads; {field} is replaced by a row's field, {choices} by \"A. ...\" lines");
+    field("answer", answer, "what the model must write; {label} is replaced, in multiple_choice {letter} too");
     field("labels", labels, "every allowed label; empty: those of the training rows");
-    field("content_free", content_free, "texts that say nothing, such as [N/A]: labels that a model likes anyway are marked down by so much; empty: not done");
-    field("metric", metric, "accuracy: the label of highest likelihood is the answer");
+    field("choices", choices, "multiple_choice: the field that holds the list of choices, or one field for each");
+    field("schema", schema, "extraction: file of the JSON Schema that answers follow");
+    field("method", method,
+          "likelihood (the likeliest answer) or generation (what is written greedily; of a classification only its labels); empty: the kind's own");
+    field("max_tokens", max_tokens, "longest written answer in tokens; 0: the kind's own (text 128, extraction 256, others 16)");
+    field("stop", stop, "texts that end a written answer, beside the end token");
+    field("instruction", instruction, "what a chat endpoint is told before the prompt; empty: a sentence by the task's kind");
+    field("content_free", content_free,
+          "texts that say nothing, such as [N/A]: labels that a model likes anyway are marked down by so much; empty: not done");
+    field("metric", metric, "the metric that stands for quality in tables; empty: the kind's first (accuracy, exact_match)");
   }
 };
 

@@ -36,10 +36,12 @@ struct RouteConfig {
     field("small", small, "stage or checkpoint that answers where it is sure");
     field("large", large, "stage or checkpoint that answers the rest");
     field("task", task, "task whose scores count; empty: the only one");
-    field("score", score, "what being sure is: max_probability, margin (of the two likeliest labels) or entropy");
+    field("score", score,
+          "what being sure is: max_probability, margin (of the two likeliest labels), entropy, or learned (evaluate's learned_score)");
     field("error", error, "largest share of wrong answers among those that the small model gives");
     field("confidence", confidence, "how surely the share of wrong answers stays below `error`");
-    field("small_cost", small_cost, "cost of the small model's answer as a share of the large one's; 0: from prices and measured times, else unknown");
+    field("small_cost", small_cost,
+          "cost of the small model's answer as a share of the large one's; 0: from prices and measured times, else unknown");
     field("prices", prices, "price file (configs/prices/*.yaml)");
     field("api", api, "large model of the price file that costs are compared with; empty: the first");
   }

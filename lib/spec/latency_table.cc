@@ -47,8 +47,8 @@ void write_latency_table(const LatencyTable& table, const std::filesystem::path&
 LatencyTable read_latency_table(const std::filesystem::path& file) {
   const std::string name = file.string();
   const Json json = read_json(file);
-  check(json.is_object() && json.value("kind", Json()) == kLatencyKind && json.value("version", Json()) == 1, name, std::string(kLatencyKind) + ", version 1",
-        "something else", "make one with: attar bench latency --out " + name);
+  check(json.is_object() && json.value("kind", Json()) == kLatencyKind && json.value("version", Json()) == 1, name,
+        std::string(kLatencyKind) + ", version 1", "something else", "make one with: attar bench latency --out " + name);
   LatencyTable table;
   table.machine = get<std::string>(json, "machine", name);
   table.widths = get<std::vector<int64_t>>(json, "widths", name);

@@ -53,6 +53,8 @@ struct SearchConfig {
   int64_t parameters = 0, bytes = 0;
   double ms_per_token = 0;
   std::string type = "q4_k_m", latency;
+  std::vector<std::string> types;
+  int64_t type_rows = 8;
   std::vector<double> heads = {1}, kv_heads = {1, 0.5}, hidden = {1, 0.75, 0.5}, depth = {1, 0.75, 0.5};
   std::vector<int64_t> vocabulary;
   int64_t candidates = 32, rows = 64, finalists = 3, recovery_steps = 100, recovery_batch = 16;
@@ -62,6 +64,8 @@ struct SearchConfig {
     field("bytes", bytes, "limit: bytes of the GGUF file of type `type`; 0: not used");
     field("ms_per_token", ms_per_token, "limit: milliseconds a generated token on this machine, by its latency table; 0: not used");
     field("type", type, "type of that file");
+    field("types", types, "bytes: instead of type, types that each tensor's is chosen from by measured KL, so that widths and types share the limit");
+    field("type_rows", type_rows, "types: calibration rows that this KL is measured on");
     field("latency", latency, "table made by attar bench latency; empty: this machine's own, measured if there is none");
     field("heads", heads, "shares of query heads in a kv group to try");
     field("kv_heads", kv_heads, "shares of kv heads to try");
@@ -88,6 +92,7 @@ struct PruneConfig {
   std::string criterion = "activation", depth_by = "influence";
   int64_t protect = 1, vocabulary = 0;
   DataConfig data;
+  std::string calibration;
   int64_t calibration_rows = 512;
   int64_t multiple = 32;
   template <class Visitor> void fields(Visitor&& field) {
@@ -99,8 +104,10 @@ struct PruneConfig {
     field("kv_heads", kv_heads, "share of kv heads to keep, each with its query heads");
     field("hidden", hidden, "share of hidden channels to keep: embedding, norms and all that reads or writes them");
     field("depth", depth, "share of layers to keep; a contiguous block goes");
-    field("vocabulary", vocabulary, "N: only tokens that the data holds N times or more stay, with bytes, specials and what leads to them; 0: all stay");
-    field("per_layer", per_layer, "ffn and kv_heads: layers share the total by importance instead of evenly (GGUF arrays; not every reader loads them)");
+    field("vocabulary", vocabulary,
+          "N: only tokens that the data holds N times or more stay, with bytes, specials and what leads to them; 0: all stay");
+    field("per_layer", per_layer,
+          "ffn and kv_heads: layers share the total by importance instead of evenly (GGUF arrays; not every reader loads them)");
     field("merge_heads", merge_heads, "what kept heads can give of the removed ones' outputs is added to the output projection (least squares)");
     field("parameters", parameters, "instead of ffn: largest number of parameters of the result; 0: not used");
     field("search", search, "instead of shares: finds them under a limit");
@@ -109,6 +116,8 @@ struct PruneConfig {
     field("depth_by", depth_by, "influence (1 - cosine of a layer's input and output) or loss (with the block removed)");
     field("protect", protect, "layers at each end that depth pruning leaves alone");
     field("data", data, "calibration text");
+    field("calibration", calibration,
+          "instead of a pass over it: the statistics of a calibrate stage of the same model (criterion activation, wanda)");
     field("calibration_rows", calibration_rows, "rows of it");
     field("multiple", multiple, "FFN and hidden sizes are rounded to multiples of this, so that quantized blocks fit");
   }

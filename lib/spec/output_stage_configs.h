@@ -1,5 +1,7 @@
 #pragma once
 // Stages that put a model on its grid, write it and judge it.
+#include <map>
+
 #include "spec/data_config.h"
 #include "spec/decide_configs.h"
 #include "spec/quant_config.h"
@@ -48,17 +50,41 @@ struct MemorizationConfig {
   }
 };
 
+/// A running server that is asked the task's questions.
+struct RuntimeConfig {
+  std::string url, model, api = "auto", key_env, of;
+  int64_t concurrency = 4, attempts = 6;
+  double timeout = 300;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("url", url, "the server's address (http://host:port)");
+    field("model", model, "name of the model as the server lists it; empty: the only one that it has");
+    field("api", api,
+          "llama (llama.cpp's server, grammars), echo (completions with echo and logprobs: vLLM, llama-cpp-python), completions, chat, or auto");
+    field("key_env", key_env, "name of the environment variable that holds the server's key");
+    field("of", of, "artifact of this stage whose file the server runs: how often both give the same answer is measured");
+    field("concurrency", concurrency, "requests at once");
+    field("attempts", attempts, "tries of one request, with growing waits between them");
+    field("timeout", timeout, "seconds for one answer");
+  }
+};
+
 struct EvaluateConfig {
   std::vector<std::string> of;
   std::string base;
+  std::map<std::string, RuntimeConfig> runtime;
+  std::string long_prompts = "refuse";
   std::string text, prices;
   int64_t ctx = 512, stride = 0, text_tokens = 0, task_rows = 0;
   bool latency = true;
   MemorizationConfig memorization;
-  std::string kv_cache = "f32";
+  std::string kv_cache = "f32", learned_score = "none";
   template <class Visitor> void fields(Visitor&& field) {
     field("of", of, "stages or checkpoints to evaluate");
     field("base", base, "stage or checkpoint that KL and agreement are measured against");
+    field("runtime", runtime,
+          "running servers that the task's questions go to, by name: {llama: {url: http://localhost:8080}}; each is an artifact of the report");
+    field("long_prompts", long_prompts,
+          "task prompts that a model's context does not hold: refuse, or shorten (their beginning is dropped, and they are counted)");
     field("text", text, "text for perplexity and KL: .txt, or rows with a field text; empty: the task's held-out rows as text");
     field("ctx", ctx, "tokens a chunk; the second half is scored (llama.cpp's protocol)");
     field("stride", stride, "instead: windows of ctx tokens that move on by so many, every token scored once; 0: llama.cpp's protocol");
@@ -66,7 +92,11 @@ struct EvaluateConfig {
     field("task_rows", task_rows, "use only the first so many test rows of the task; 0: all");
     field("latency", latency, "measure tokens/s and time to first token");
     field("memorization", memorization, "training rows that come back word for word, against held-out ones");
-    field("kv_cache", kv_cache, "what a cache of keys and values in f16, q8_0 or q4_0 costs is measured too (KL to the same model without); f32: not");
+    field("kv_cache", kv_cache,
+          "what a cache of keys and values in f16, q8_0 or q4_0 costs is measured too (KL to the same model without); f32: not");
+    field(
+        "learned_score", learned_score,
+        "a score for routing learned from the model's hidden states on a quarter of the test rows: of the prompt's last position, mean over all; none: not learned");
     field("prices", prices, "price file (configs/prices/*.yaml): what running each artifact costs; needs latency");
   }
 };

@@ -30,8 +30,8 @@ ModelSpec with_other_axes(const ModelSpec& spec, const PruneConfig& config) {
   if (config.depth < 1) {
     const auto layers = static_cast<int64_t>(spec.layers.size());
     const int64_t kept = std::max<int64_t>(1, std::llround(config.depth * static_cast<double>(layers)));
-    check(kept >= std::min(layers, 2 * config.protect), "depth", str("a share that leaves the ", 2 * config.protect, " protected layers"), str(kept, " layers"),
-          "protect: fewer layers at each end, or keep more");
+    check(kept >= std::min(layers, 2 * config.protect), "depth", str("a share that leaves the ", 2 * config.protect, " protected layers"),
+          str(kept, " layers"), "protect: fewer layers at each end, or keep more");
     // Which ones go is decided by importance; where layers differ, the real choice is made by surgery.
     const int64_t first = std::min(config.protect, kept);
     out.layers.erase(out.layers.begin() + first, out.layers.begin() + first + (layers - kept));
@@ -63,8 +63,9 @@ ModelSpec pruned_spec(const ModelSpec& spec, const PruneConfig& config) {
   if (config.parameters <= 0) return with_ffn(other, config.ffn, config.multiple);
   check(config.ffn == 1.0, "parameters", "a budget or a ratio", "both", "leave ffn out");
   ModelSpec best = with_ffn(other, 1e-12, config.multiple);
-  check(parameter_count(best) <= config.parameters, "parameters", str("a budget of ", parameter_count(best), " or more: what FFN pruning can still reach"),
-        std::to_string(config.parameters), "also prune depth, hidden or kv_heads");
+  check(parameter_count(best) <= config.parameters, "parameters",
+        str("a budget of ", parameter_count(best), " or more: what FFN pruning can still reach"), std::to_string(config.parameters),
+        "also prune depth, hidden or kv_heads");
   int64_t widest = 0;
   for (const LayerSpec& layer : other.layers) widest = std::max(widest, layer.ffn);
   for (int64_t kept = config.multiple; kept <= widest; kept += config.multiple) {

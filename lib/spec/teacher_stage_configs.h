@@ -55,20 +55,23 @@ struct CaptureConfig {
 };
 
 struct SynthesizeConfig {
-  std::string teacher;
+  std::string teacher, tokens;
   DataConfig data;
+  ServerConfig server;
   int64_t prefix = 32, samples = 1, max_tokens = 256;
   double temperature = 1.0, top_p = 1.0;
   std::string unfinished = "auto";
   int64_t batch = 32, shard_prompts = 256;
   template <class Visitor> void fields(Visitor&& field) {
-    field("teacher", teacher, "who writes: a stage or a checkpoint");
+    field("teacher", teacher, "who writes: a stage, a checkpoint, or a server's address (http://host:port)");
+    field("tokens", tokens, "a server's tokenizer: a stage or a path; empty: the teacher's own");
     field("data", data, "prompts: the task's rows, prompt fields, chats (their last answer is written anew), or texts to be continued");
     field("prefix", prefix, "texts: tokens of each that are given, the rest is written");
     field("samples", samples, "texts written for each prompt");
     field("max_tokens", max_tokens, "most new tokens of one text");
     field("temperature", temperature, "1: drawn from the teacher's own distribution; 0: always the likeliest token");
     field("top_p", top_p, "drawn among the likeliest tokens that together have this probability");
+    field("server", server, "the teacher's server");
     field("unfinished", unfinished, "texts that max_tokens cuts off: keep, drop, or auto (drop answers, keep continued texts)");
     field("batch", batch, "texts written at once");
     field("shard_prompts", shard_prompts, "prompts a shard: what a killed run loses at most");

@@ -56,10 +56,18 @@ TokenRows random_rows(int64_t rows, int64_t seq, int64_t vocab, uint64_t seed) {
   return out;
 }
 
+/// Onto the device, matrices as they are multiplied there.
+void place_model(Decoder& model, at::Device device, bool brain_matrices) {
+  for (auto& [name, tensor] : model.weights())
+    tensor = brain_matrices && tensor.dim() == 2 ? tensor.to(device, at::kBFloat16) : tensor.to(device);
+}
+
 }  // namespace
 
 Json bench_train(const BenchTrain& bench) {
   check(bench.batch > 0 && bench.seq > 1 && bench.steps > 0, "bench train", "batch, seq and steps above 0");
+  const at::Device device = bench.device;
+  const bool brain = device.is_cuda();  // as training does it: train.precision auto
   Decoder student = bench_model(bench.student, bench.vocab, bench.seed);
   std::unique_ptr<Decoder> teacher;
   std::unique_ptr<CacheReader> cache;
@@ -68,6 +76,9 @@ Json bench_train(const BenchTrain& bench) {
   int64_t vocab = student.spec().vocab;
   if (teacher) vocab = std::min(vocab, teacher->spec().vocab);
   if (cache) vocab = std::min(vocab, cache->identity().vocab);
+  place_model(student, device, false);
+  if (teacher) place_model(*teacher, device, brain), teacher->autocast_bf16 = brain;
+  student.autocast_bf16 = brain;
   student.require_grad(true);
 
   const TokenRows rows = random_rows(bench.batch * 4, bench.seq, vocab, bench.seed);
@@ -75,7 +86,8 @@ Json bench_train(const BenchTrain& bench) {
   std::vector<at::Tensor> weights, first, second, steps;
   for (auto& [name, tensor] : student.weights()) {
     weights.push_back(tensor);
-    first.push_back(at::zeros_like(tensor)), second.push_back(at::zeros_like(tensor)), steps.push_back(at::zeros({}, at::kFloat));
+    first.push_back(at::zeros_like(tensor)), second.push_back(at::zeros_like(tensor));
+    steps.push_back(at::zeros({}, at::TensorOptions(at::kFloat).device(device)));
   }
   LossWeights loss_weights;
   (teacher || cache ? loss_weights.kl : loss_weights.ce) = 1;
@@ -83,16 +95,22 @@ Json bench_train(const BenchTrain& bench) {
   std::vector<double> times, processor, loading;
   double last_loss = 0;
   Batch batch;
+  if (device.is_cuda()) reset_peak_bytes(device);
   for (int64_t step = 0; step < bench.steps + kWarmUp; ++step) {
     const double begin = now_seconds(), begin_processor = processor_seconds();
     source.next(batch);
     const LogitTargets from_cache = cache ? cache->targets(batch) : LogitTargets{};
     const double loaded = processor_seconds();
-    const LogitTargets targets = teacher ? live_targets(*teacher, batch) : from_cache;
-    const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}});
-    const DistillLoss loss = distill_loss(hidden.reshape({-1, hidden.size(-1)}), student.output_weight(), targets, batch.at("labels").reshape({-1}), {},
-                                          loss_weights, student.spec().logit_softcap, vocab);
     const double tokens = batch.at("labels").ne(-100).sum().item<double>();
+    // Labels and what a cache says stay here, as in training.
+    at::Tensor& ids = batch.columns.at("ids");
+    if (device.is_cuda()) ids = ids.pin_memory().to(device, /*non_blocking=*/true);
+    const LogitTargets targets = teacher ? live_targets(*teacher, batch) : from_cache;
+    const at::Tensor states = student.hidden({ids, batch.at("segments"), {}, {}});
+    at::Tensor hidden = states.reshape({-1, states.size(-1)});
+    if (brain) hidden = hidden.to(at::kBFloat16);
+    const DistillLoss loss = distill_loss(hidden, student.output_weight(), targets, batch.at("labels").reshape({-1}), {}, loss_weights,
+                                          student.spec().logit_softcap, vocab);
     (loss.sum / tokens).backward();
     at::NoGradGuard no_grad;
     std::vector<at::Tensor> gradients;
@@ -100,7 +118,7 @@ Json bench_train(const BenchTrain& bench) {
     at::_foreach_add_(steps, 1);
     at::_fused_adamw_(weights, gradients, first, second, {}, steps, 1e-4, 0.9, 0.95, 0.1, 1e-8, false, false);
     for (at::Tensor& weight : weights) weight.mutable_grad() = at::Tensor();
-    last_loss = loss.sum.item<double>() / tokens;
+    last_loss = loss.sum.item<double>() / tokens;  // a step ends when the device is done
     if (step < kWarmUp) continue;
     times.push_back(now_seconds() - begin);
     processor.push_back(processor_seconds() - begin_processor);
@@ -109,11 +127,14 @@ Json bench_train(const BenchTrain& bench) {
   const double step_s = median_of(times);
   const int64_t tokens = bench.batch * bench.seq;
   const double flops = training_flops(student.spec(), tokens, bench.seq, {}) + (teacher ? forward_flops(teacher->spec(), tokens, bench.seq) : 0);
-  const PeakRate peak = peak_rate(at::kCPU, false);
-  return {{"mfu", flops / step_s / peak.flops}, {"mfu_is_a_share_of_flops", peak.flops}, {"mfu_is_a_share_of", peak.from},
-          {"tokens_per_s", static_cast<double>(tokens) / step_s}, {"step_s", step_s}, {"step_processor_s", median_of(processor)},
-          {"loader_processor_s", median_of(loading)}, {"peak_rss_bytes", peak_rss_bytes()},
-          {"loss", last_loss}, {"parameters", parameter_count(student.spec())}, {"threads", thread_count()}};
+  const int64_t peak_device = device.is_cuda() ? peak_bytes(device) : 0;  // before the peak rate's own products
+  const PeakRate peak = peak_rate(device, brain);
+  Json result = {{"mfu", flops / step_s / peak.flops}, {"mfu_is_a_share_of_flops", peak.flops}, {"mfu_is_a_share_of", peak.from},
+                 {"tokens_per_s", static_cast<double>(tokens) / step_s}, {"step_s", step_s}, {"step_processor_s", median_of(processor)},
+                 {"loader_processor_s", median_of(loading)}, {"peak_rss_bytes", peak_rss_bytes()}, {"loss", last_loss},
+                 {"parameters", parameter_count(student.spec())}, {"threads", thread_count()}, {"device", device.str()}};
+  if (device.is_cuda()) result["peak_device_bytes"] = peak_device;
+  return result;
 }
 
 Json bench_generate(const Decoder& model, int64_t prompt_tokens, int64_t max_tokens, int64_t repeats) {

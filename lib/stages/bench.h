@@ -14,7 +14,7 @@ struct BenchTrain {
   at::Device device = at::kCPU;
 };
 /// tokens_per_s, step_s (median after warm-up), the same as processor time of all threads for the step and for reading its batch and cache,
-/// peak_rss_bytes, loss, mfu and what it is a share of.
+/// peak_rss_bytes, loss, mfu and what it is a share of; on a GPU also peak_device_bytes.
 Json bench_train(const BenchTrain& bench);
 
 /// Time to first token, tokens/s of reading and writing, memory; medians over `repeats`.

@@ -11,8 +11,9 @@ void run_calibrate(StageRun& run, const CalibrateConfig& config) {
   const auto group = process_group_from_environment();
   const PreparedRows rows = prepare_rows(run, config.data, *model.tokenizer, model.spec.context);
   Decoder decoder(model.spec, model.weights);
-  const ActivationStatistics statistics =
+  ActivationStatistics statistics =
       collect_activations(decoder, rows.train, {.rows = config.calibration_rows, .partial = run.work / "sums.safetensors"}, *group);
+  statistics.model = checkpoint_fingerprint(model);
   save_statistics(statistics, run.out / "statistics.safetensors");
   Imatrix imatrix = importance_matrix(statistics, model.spec);
   const fs::path* text = run.input("data.path");
@@ -20,6 +21,7 @@ void run_calibrate(StageRun& run, const CalibrateConfig& config) {
   write_imatrix(imatrix, run.out / "imatrix.gguf");
   run.facts["tokens"] = statistics.tokens;
   run.facts["rows"] = statistics.rows;
+  run.facts["model"] = statistics.model;
   run.facts["matrices"] = imatrix.means.size();
   log_info(str(run.label, ": ", statistics.tokens, " tokens, ", imatrix.means.size(), " matrices in imatrix.gguf"));
 }

@@ -25,8 +25,12 @@ fs::path model_path(const fs::path& artifact) {
 Checkpoint load_model(const fs::path& artifact, bool need_tokenizer) {
   const fs::path path = model_path(artifact);
   Checkpoint model = load_checkpoint(path);
-  check(model.tokenizer || !need_tokenizer, path.string(), "a model with its tokenizer", "none beside it", "copy tokenizer.model or tokenizer.json there");
+  if (need_tokenizer) check_tokenizer(model, path);
   return model;
+}
+
+void check_tokenizer(const Checkpoint& model, const fs::path& path) {
+  check(model.tokenizer != nullptr, path.string(), "a model with its tokenizer", "none beside it", "copy tokenizer.model or tokenizer.json there");
 }
 
 LossWeights loss_weights(const LossConfig& c, bool teacher) {

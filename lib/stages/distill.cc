@@ -52,8 +52,8 @@ void run_distill(StageRun& run, const DistillConfig& config) {
           "leave init out, or name a model file");
     student = load_model(model, true);
     if (const fs::path* given = run.input("tokens"))
-      check(load_tokenizer(*given)->fingerprint() == student.tokenizer->fingerprint(), "tokens", "the tokenizer of " + model.string(), given->string(),
-            "leave tokens out: a trained model keeps its own");
+      check(load_tokenizer(*given)->fingerprint() == student.tokenizer->fingerprint(), "tokens", "the tokenizer of " + model.string(),
+            given->string(), "leave tokens out: a trained model keeps its own");
   }
   if (!run.license.empty()) student.license = run.license;
   if (!run.base_model.empty()) student.base_model = run.base_model;

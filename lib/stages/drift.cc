@@ -31,23 +31,14 @@ std::vector<std::vector<int32_t>> input_ids(const std::vector<TaskExample>& exam
 
 /// Rows that may lack a label: -1 where they do.
 std::vector<TaskExample> read_new_rows(const fs::path& file, const TaskConfig& task) {
-  std::map<std::string, int64_t> numbers;
-  for (const auto& label : task.labels) numbers.emplace(label, static_cast<int64_t>(numbers.size()));
+  const TaskRows rows(task);
   std::vector<TaskExample> out;
   RecordReader records(file);
   for (Json record; records.next(record);) {
-    auto fields = records.texts(record);
-    fields["text"] = records.text(record, task.text);
-    int64_t number = -1;
-    if (const auto label = fields.find(task.label); label != fields.end() && !label->second.empty()) {
-      const auto found = numbers.find(label->second);
-      if (found == numbers.end())
-        fail(records.place() + ": label '" + label->second + "'", "a label of task " + task.name, "one that it does not have",
-             nearest_hint(label->second, task.labels));
-      number = found->second;
-    }
-    fields.erase("label");
-    out.push_back({fill_template(task.prompt, fields), number, records.line()});
+    const auto label = record.find(task.label);
+    const bool labelled = label != record.end() && !label->is_null() && !(label->is_string() && label->get<std::string>().empty());
+    out.push_back(rows.example(records, record, labelled));
+    if (!labelled) out.back().label = -1;
   }
   check(!out.empty(), file.string(), "rows of data", "none");
   return out;
@@ -110,11 +101,15 @@ Json measure_drift(const DriftRequest& request) {
   check(holds("format") && kept["format"] == kDriftFormat && holds("version") && kept["version"] == kDriftVersion && holds("profile")
             && holds("task"), place.string(), str(kDriftFormat, " of version ", kDriftVersion), "another file");
   TaskConfig task = request.task.empty() ? read_fields<TaskConfig>(from_json(kept["task"]), place.string()) : load_task(request.task);
+  check(task.kind == "classification", "attar drift", "a classification, whose labels have probabilities",
+        "task " + task.name + " of kind " + task.kind);
   check(task.labels == scores.header.labels, "labels of the task", "those that " + request.artifact + " was judged by", "others");
   const std::vector<TaskExample> rows = read_new_rows(request.data, task);
   std::vector<TaskExample> judged = rows;
   for (TaskExample& row : judged) row.label = std::max<int64_t>(row.label, 0);  // confidence and choice do not depend on the truth
-  const TaskResult result = evaluate_task(Decoder(model.spec, model.weights), *model.tokenizer, task, judged);
+  TaskOptions options;
+  options.shorten = true;
+  const TaskResult result = evaluate_task(Decoder(model.spec, model.weights), *model.tokenizer, task, judged, options);
   DriftInputs inputs;
   inputs.reference = read_profile(kept["profile"], place.string());
   inputs.now = profile_texts(input_ids(rows, *model.tokenizer), inputs.reference);

@@ -16,6 +16,7 @@
 #include "eval/latency.h"
 #include "eval/memorization.h"
 #include "eval/perplexity.h"
+#include "eval/runtime.h"
 #include "eval/statistics.h"
 #include "eval/task_eval.h"
 #include "formats/text_lines.h"
@@ -24,6 +25,7 @@
 #include "stages/drift.h"
 #include "stages/evaluate.h"
 #include "stages/kv_cost.h"
+#include "stages/learned.h"
 #include "stages/run.h"
 #include "stages/scores.h"
 
@@ -31,22 +33,19 @@ namespace attar {
 namespace {
 
 /// The held-out rows of the task as one text, each prompt followed by its right answer: what perplexity reads when no text is named.
-std::string task_text(const TaskConfig& task, const std::vector<TaskExample>& examples) {
-  const auto answers = task_answers(task);
+std::string task_text(const std::vector<TaskExample>& examples) {
   std::string text;
-  for (const TaskExample& example : examples) text += example.prompt + answers[static_cast<size_t>(example.label)] + "\n";
+  for (const TaskExample& example : examples) text += example.prompt + example.answer + "\n";
   return text;
 }
 
 /// Ids of a task's rows as they are trained on.
 std::vector<std::vector<int32_t>> trained_ids(const TaskConfig& task, const fs::path& file, const Tokenizer& tokenizer) {
-  const auto answers = task_answers(task);
+  const TaskRows rows(task);
   std::vector<std::vector<int32_t>> out;
-  for (const TaskExample& example : read_task(file, task)) {
-    Document document;
-    document.pieces = {{example.prompt, false}, {answers[static_cast<size_t>(example.label)], true}};
-    out.push_back(render_document(document, tokenizer).ids);
-  }
+  RecordReader records(file);
+  for (Json record; records.next(record);) out.push_back(render_document(rows.document(records, record, false), tokenizer).ids);
+  check(!out.empty(), file.string(), "rows of data", "none");
   return out;
 }
 
@@ -62,6 +61,7 @@ std::string plain_text(const fs::path& file) {
 }  // namespace
 
 Evaluation::Evaluation(EvaluationInputs inputs) : inputs_(std::move(inputs)) {
+  if (inputs_.task) check(!inputs_.task->test.empty(), "test rows of task " + inputs_.task->name, "a file", "nothing", "name it: test");
   if (inputs_.task) examples_ = read_task(inputs_.task->test, *inputs_.task, inputs_.task_rows);
   check(inputs_.stride >= 0, "stride", "0 or more", str(inputs_.stride));
   check(inputs_.memorization.rows >= 0, "memorization.rows", "0 or more", str(inputs_.memorization.rows));
@@ -81,14 +81,23 @@ Json Evaluation::memorized(const Decoder& model, const Tokenizer& tokenizer) con
 std::unique_ptr<ScoredPositions> Evaluation::positions(const Checkpoint& model, std::string& source) {
   const bool own = !inputs_.text;
   if (own && !inputs_.task) return nullptr;
-  // All held-out rows, whatever number of them the task is judged on: text_tokens limits the text.
-  const std::string text = own ? task_text(*inputs_.task, read_task(inputs_.task->test, *inputs_.task)) : plain_text(*inputs_.text);
-  source = own ? "the task's held-out rows" : inputs_.text->filename().string();
-  auto ids = text_ids(text, *model.tokenizer);
   int64_t ctx = std::min(inputs_.ctx, model.spec.context);
   if (base_) ctx = std::min(ctx, base_->spec.context);
   const auto bos = chunk_bos(*model.tokenizer);
+  if (!own && inputs_.stride == 0) {
+    source = inputs_.text->filename().string();
+    return chunk_positions(streamed_ids(file_text(*inputs_.text), model.tokenizer), bos, ctx, inputs_.text_tokens, model.tokenizer.get());
+  }
+  // All held-out rows, whatever number of them the task is judged on: text_tokens limits the text.
+  const std::string text = own ? task_text(read_task(inputs_.task->test, *inputs_.task)) : plain_text(*inputs_.text);
+  source = own ? "the task's held-out rows" : inputs_.text->filename().string();
+  auto ids = text_ids(text, *model.tokenizer);
   if (inputs_.stride > 0) return window_positions(std::move(ids), bos, ctx, inputs_.stride, inputs_.text_tokens, model.tokenizer.get());
+  // A few rows are enough for a task; a text that was named must be long enough.
+  if (own && static_cast<int64_t>(ids.size()) < 2 * ctx) {
+    source = str("not measured: the task's held-out rows have ", ids.size(), " tokens, and two chunks of ", ctx, " are needed");
+    return nullptr;
+  }
   return chunk_positions(std::move(ids), bos, ctx, inputs_.text_tokens, model.tokenizer.get());
 }
 
@@ -121,17 +130,20 @@ Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
   }
   if (scored && inputs_.kv_cache != "f32") out["kv_cache"] = kv_cache_cost(decoder, inputs_.kv_cache, *scored);
   if (scored) out["text"] = source;
+  else if (!source.empty()) out["notes"].push_back("perplexity: " + source);
   stop_if_asked();
   if (inputs_.task) {
-    const TaskResult result = evaluate_task(decoder, *model.tokenizer, *inputs_.task, examples_);
-    out["tasks"][inputs_.task->name] = result.to_json();
-    out["task_details"][inputs_.task->name] = result.details();
-    correct_[label] = result.correct();
-    if (!inputs_.scores.empty()) {
-      record_scores(inputs_.scores, label, out["sha256"].get<std::string>(), result, examples_);
-      record_reference(inputs_.scores, *inputs_.task, examples_, *model.tokenizer);
+    TaskOptions options;
+    options.shorten = inputs_.shorten;
+    try {
+      keep_task(evaluate_task(decoder, *model.tokenizer, *inputs_.task, examples_, options), label, out["sha256"].get<std::string>(), out);
+      if (!inputs_.scores.empty()) record_reference(inputs_.scores, *inputs_.task, examples_, *model.tokenizer);
+      if (!inputs_.scores.empty() && inputs_.learned_score != "none")
+        out["task_details"][inputs_.task->name]["learned_score"] = add_learned_score(score_file(inputs_.scores, inputs_.task->name, label), decoder,
+                                                                                     *model.tokenizer, examples_, inputs_.learned_score);
+    } catch (const Error& error) {
+      out["failed"] = "task " + inputs_.task->name + ": " + error.what();
     }
-    if (result.shortened > 0) out["notes"].push_back(str(result.shortened, " prompts were longer than the context and lost their beginning"));
   }
   if (inputs_.latency) {
     LatencyOptions options;
@@ -148,16 +160,44 @@ Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
   return out;
 }
 
+void Evaluation::keep_task(TaskResult result, const std::string& label, const std::string& sha256, Json& out) {
+  const std::string& task = inputs_.task->name;
+  out["tasks"][task] = result.to_json();
+  out["task_details"][task] = result.details();
+  if (!inputs_.scores.empty()) record_scores(inputs_.scores, label, sha256, result, examples_);
+  if (result.shortened > 0) result.notes.push_back(str(result.shortened, " prompts were longer than the context and lost their beginning"));
+  for (const std::string& note : result.notes) out["notes"].push_back(task + ": " + note);
+  results_[label] = std::move(result);
+}
+
+Json Evaluation::ask(const RuntimeConfig& config, const std::string& label, const fs::path& kept) {
+  check(inputs_.task.has_value(), "runtime " + config.url, "a task whose questions it is asked", "none", "name a task file: --task");
+  const Runtime runtime(config);
+  Json out = {{"path", config.url}, {"runtime", runtime.facts()}};
+  keep_task(runtime.evaluate(*inputs_.task, examples_, kept), label, sha256(runtime.fingerprint()), out);
+  out["runtime"]["method"] = results_.at(label).method;
+  if (const auto file = results_.find(config.of); !config.of.empty() && file != results_.end())
+    out["agreement"] = {{"with", config.of}, {"same_answers", answer_agreement(results_.at(label), file->second).to_json()}};
+  return out;
+}
+
 Json Evaluation::compare(const std::string& label, const std::string& base) const {
-  const auto a = correct_.find(label), b = correct_.find(base);
-  if (a == correct_.end() || b == correct_.end() || label == base) return Json();
+  const auto a = results_.find(label), b = results_.find(base);
+  if (a == results_.end() || b == results_.end() || label == base) return Json();
+  const std::vector<double> own = a->second.correct(), other = b->second.correct();
   int64_t only_a = 0, only_b = 0;
-  for (size_t i = 0; i < a->second.size(); ++i) {
-    only_a += a->second[i] > b->second[i];
-    only_b += a->second[i] < b->second[i];
+  for (size_t i = 0; i < own.size(); ++i) {
+    only_a += own[i] > other[i];
+    only_b += own[i] < other[i];
   }
-  const PairedDifference difference = paired_bootstrap(a->second, b->second, 2000);
-  return {{"against", base}, {"accuracy_difference", difference.difference.to_json()}, {"mcnemar_p", mcnemar_exact(only_a, only_b)}};
+  Json out = {{"against", base}};
+  for (const auto& [metric, values] : a->second.values)
+    for (const auto& [same, others] : b->second.values)
+      if (same == metric) out["differences"][metric] = paired_bootstrap(values, others, 2000).difference.to_json();
+  // The key by which accuracy has always been found.
+  if (out.contains("differences") && out["differences"].contains("accuracy")) out["accuracy_difference"] = out["differences"]["accuracy"];
+  out["mcnemar_p"] = mcnemar_exact(only_a, only_b);
+  return out;
 }
 
 void run_evaluate(StageRun& run, const EvaluateConfig& config) {
@@ -165,31 +205,53 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
   if (run.task) inputs.task = complete_task(*run.task, run.base);
   if (const fs::path* text = run.input("text")) inputs.text = *text;
   if (const fs::path* base = run.input("base")) inputs.base = *base;
-  inputs.ctx = config.ctx, inputs.stride = config.stride, inputs.text_tokens = config.text_tokens, inputs.task_rows = config.task_rows, inputs.latency = config.latency;
+  inputs.ctx = config.ctx, inputs.stride = config.stride, inputs.text_tokens = config.text_tokens, inputs.task_rows = config.task_rows,
+  inputs.latency = config.latency;
   inputs.memorization = config.memorization;
   inputs.kv_cache = config.kv_cache;
+  inputs.learned_score = config.learned_score;
   inputs.scores = run.work;
   check(inputs.text || inputs.task, "evaluate", "a text or a task", "neither");
   std::optional<PriceConfig> prices;
   if (const fs::path* file = run.input("prices")) prices = read_prices(*file);
+  inputs.shorten = config.long_prompts == "shorten";
+  check(inputs.shorten || config.long_prompts == "refuse", "long_prompts", "refuse or shorten", config.long_prompts,
+        nearest_hint(config.long_prompts, {"refuse", "shorten"}));
   Evaluation evaluation(std::move(inputs));
   Json artifacts = Json::object(), lineage = Json::object();
+  std::vector<Fault> failed;  // what could not be judged; the rest of the report is kept
   const fs::path done = run.work / "artifacts.json";
   if (fs::exists(done)) artifacts = read_json(done);
+  const auto keep = [&](const std::string& id, const Json& measured) {
+    Json entry = {{"stage", id}};
+    entry.update(measured);
+    if (const Json compared = evaluation.compare(id, config.base); !compared.is_null()) entry["comparison"] = compared;
+    artifacts[id] = std::move(entry);
+    // What failed is measured again when the stage is.
+    Json whole = artifacts;
+    for (const auto& [other, artifact] : artifacts.items())
+      if (artifact.contains("failed")) whole.erase(other);
+    write_json(done, whole);
+    if (measured.contains("failed")) failed.push_back({id + ": " + measured["failed"].get<std::string>(), "", "", ""});
+    stop_if_asked();
+  };
   for (size_t i = 0; i < config.of.size(); ++i) {
     const std::string& id = config.of[i];
     const fs::path path = run.inputs.at(str("of[", i, "]"));
-    if (!artifacts.contains(id)) {
-      log_info(str(run.label, ": measuring ", id, " (", i + 1, " of ", config.of.size(), ")"));
-      Json measured = evaluation.measure(path, id);
-      const fs::path relative = fs::path(measured["path"].get<std::string>()).lexically_normal().lexically_relative(run.run_folder.lexically_normal());
-      if (!run.run_folder.empty() && !relative.empty() && *relative.begin() != "..") measured["path"] = relative.string();
-      Json entry = {{"stage", id}};
-      entry.update(measured);
-      if (const Json compared = evaluation.compare(id, config.base); !compared.is_null()) entry["comparison"] = compared;
-      artifacts[id] = std::move(entry);
-      write_json(done, artifacts);
-      stop_if_asked();
+    if (artifacts.contains(id)) continue;
+    log_info(str(run.label, ": measuring ", id, " (", i + 1, " of ", config.of.size(), ")"));
+    Json measured = evaluation.measure(path, id);
+    const fs::path relative = fs::path(measured["path"].get<std::string>()).lexically_normal().lexically_relative(run.run_folder.lexically_normal());
+    if (!run.run_folder.empty() && !relative.empty() && *relative.begin() != "..") measured["path"] = relative.string();
+    keep(id, measured);
+  }
+  for (const auto& [name, runtime] : config.runtime) {
+    if (artifacts.contains(name)) continue;
+    log_info(str(run.label, ": asking ", name, " at ", runtime.url));
+    try {
+      keep(name, evaluation.ask(runtime, name, run.work / ("answers_" + name + ".jsonl")));
+    } catch (const Error& error) {
+      keep(name, {{"path", runtime.url}, {"failed", error.what()}});
     }
   }
   if (prices)
@@ -202,13 +264,29 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
   if (run.recipe)
     for (const auto& [id, swept] : run.recipe->swept) candidates[id] = {swept.stage, swept.values};
   for (const char* kept_folder : {"scores", "drift"})
-    if (fs::exists(run.work / kept_folder)) fs::copy(run.work / kept_folder, run.out / kept_folder, fs::copy_options::recursive);
+    if (fs::exists(run.work / kept_folder))
+      fs::copy(run.work / kept_folder, run.out / kept_folder, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
   const MachineFacts machine = machine_facts();
-  Json report = {{"verdict", gates.empty() ? "no gates" : passed ? "pass" : "fail"}, {"name", run.recipe ? run.recipe->name : run.id},
-                 {"base", config.base}, {"artifacts", artifacts}, {"gates", gates},
-                 {"environment", {{"cpu", machine.cpu}, {"cores", machine.cores}, {"memory_bytes", machine.memory}, {"gpu", machine.gpu}, {"libtorch", machine.libtorch},
-                                  {"compiler", machine.compiler}, {"system", machine.system}, {"threads", thread_count()}, {"attar", ATTAR_VERSION}}},
-                 {"recipe", run.recipe ? run.recipe->effective : Json()}, {"license", run.license}, {"base_model", run.base_model}};
+  Json report = {{"verdict", gates.empty() ? "no gates"
+                             : passed      ? "pass"
+                                           : "fail"},
+                 {"name", run.recipe ? run.recipe->name : run.id},
+                 {"base", config.base},
+                 {"artifacts", artifacts},
+                 {"gates", gates},
+                 {"environment",
+                  {{"cpu", machine.cpu},
+                   {"cores", machine.cores},
+                   {"memory_bytes", machine.memory},
+                   {"gpu", machine.gpu},
+                   {"libtorch", machine.libtorch},
+                   {"compiler", machine.compiler},
+                   {"system", machine.system},
+                   {"threads", thread_count()},
+                   {"attar", ATTAR_VERSION}}},
+                 {"recipe", run.recipe ? run.recipe->effective : Json()},
+                 {"license", run.license},
+                 {"base_model", run.base_model}};
   std::map<std::string, std::vector<Json>> logs;
   if (run.recipe) {
     for (const Stage& stage : run.recipe->stages) {
@@ -216,7 +294,8 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
       const Manifest manifest = read_manifest(run.run_folder / stage.id);
       Json facts = manifest.facts;
       facts.erase("cache");
-      lineage[stage.id] = {{"kind", stage.kind}, {"key", manifest.key}, {"inputs", manifest.inputs}, {"outputs", manifest.outputs}, {"facts", facts}, {"seconds", manifest.seconds}};
+      lineage[stage.id] = {{"kind", stage.kind},          {"key", manifest.key}, {"inputs", manifest.inputs},
+                           {"outputs", manifest.outputs}, {"facts", facts},      {"seconds", manifest.seconds}};
       const fs::path log = run.run_folder / stage.id / "log.jsonl";
       if (fs::exists(log)) logs[stage.id] = read_run_log(log);
     }
@@ -224,8 +303,18 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
   report["lineage"] = std::move(lineage);
   report["decision"] = decide(artifacts, gates, candidates);
   if (run.recipe && run.recipe->task)
-    for (const auto& [what, path] : {std::pair{"train", &run.recipe->task->train}, {"test", &run.recipe->task->test}, {"valid", &run.recipe->task->valid}})
+    for (const auto& [what, path] :
+         {std::pair{"train", &run.recipe->task->train}, {"test", &run.recipe->task->test}, {"valid", &run.recipe->task->valid}})
       if (!path->empty() && fs::is_regular_file(*path)) report["data"][what] = {{"path", *path}, {"sha256", sha256_file(*path)}};
+  // Beside the stage's place, because a stage is whole or absent: read it, mend what failed, run again.
+  const fs::path partial = (run.run_folder.empty() ? run.work : run.run_folder) / (run.id + ".partial");
+  if (!failed.empty()) {
+    make_folder(partial);
+    write_report(report, logs, partial);
+    failed.back().hint = "everything else is kept: " + (partial / "report.html").string();
+    throw Error(std::move(failed));
+  }
+  fs::remove_all(partial);
   write_report(report, logs, run.out);
   run.facts["verdict"] = report["verdict"];
 }

@@ -70,7 +70,8 @@ std::vector<TrainParameter> HiddenTerms::parameters() const {
   return out;
 }
 
-at::Tensor HiddenTerms::loss(const std::map<int64_t, at::Tensor>& student, const std::map<int64_t, at::Tensor>& teacher, const at::Tensor& labels) const {
+at::Tensor HiddenTerms::loss(const std::map<int64_t, at::Tensor>& student, const std::map<int64_t, at::Tensor>& teacher,
+                             const at::Tensor& labels) const {
   at::Tensor sum;
   for (size_t i = 0; i < pairs_.size(); ++i) {
     const at::Tensor &x = student.at(pairs_[i].first), &y = teacher.at(pairs_[i].second);

@@ -55,7 +55,8 @@ ModelSpec narrow_spec(size_t layers) {
 
 double measure_token(const Decoder& model, int64_t repeats) {
   at::NoGradGuard no_grad;
-  check(model.spec().context > kTokensBefore + repeats, "bench latency", str("a context of more than ", kTokensBefore + repeats, " tokens"), str(model.spec().context));
+  check(model.spec().context > kTokensBefore + repeats, "bench latency", str("a context of more than ", kTokensBefore + repeats, " tokens"),
+        str(model.spec().context));
   KvCache cache;
   model.hidden({at::zeros({1, kTokensBefore}, at::kLong), {}, {}, {}}, &cache);
   const at::Tensor one = at::zeros({1, 1}, at::kLong);

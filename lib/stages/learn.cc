@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdlib>
+
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -16,6 +18,31 @@
 
 namespace attar {
 namespace {
+
+/// Sends the ids, which the embedding reads, to the model's device without waiting for it. The other columns stay: what is checked, counted or made
+/// into an attention's plan is done here, while the device works.
+void to_device(Batch& batch, at::Device device) {
+  at::Tensor& ids = batch.columns.at("ids");
+  if (device.is_cuda()) ids = ids.pin_memory().to(device, /*non_blocking=*/true);
+}
+
+/// Products of bfloat16: everywhere if asked for, on a GPU unless it is refused.
+bool brain_products(const TrainConfig& config, at::Device device) {
+  return config.precision == "bf16" || (config.precision == "auto" && device.is_cuda());
+}
+
+/// Every id is one that both models know: a GPU says nothing of one that is not.
+void check_ids(const TokenRows& rows, int64_t vocab) {
+  const int64_t highest = rows.rows() > 0 ? rows.ids.max().item<int64_t>() : 0;
+  check(highest < vocab, "token ids of the data", str("below the models' vocabulary of ", vocab), str(highest), "is the tokenizer the model's own?");
+}
+
+/// The same bytes on every run, also on a GPU: LibTorch's deterministic kernels, and a workspace that lets cuBLAS keep to one order.
+void promise_same_bytes(const TrainConfig& config, at::Device device) {
+  if (!device.is_cuda()) return;
+  if (config.deterministic) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  at::globalContext().setDeterministicAlgorithms(config.deterministic, /*warn_only=*/true);
+}
 
 /// Where the teacher's word comes from: nobody, a model, or a cache. One call, whatever it is.
 class Teacher {
@@ -42,8 +69,12 @@ class Teacher {
       vocab_ = model.spec.vocab;
       decoder_ = std::make_unique<Decoder>(model.spec, std::move(model.weights));
     }
-    if (decoder_ && run.device != at::kCPU)
-      for (auto& [name, tensor] : decoder_->weights()) tensor = tensor.to(run.device);
+    if (decoder_) {
+      decoder_->autocast_bf16 = run.device.is_cuda() && brain_products(learning.train, run.device);
+      // Nothing is learned here: matrices are kept as they are multiplied.
+      for (auto& [name, tensor] : decoder_->weights())
+        tensor = decoder_->autocast_bf16 && tensor.dim() == 2 ? tensor.to(run.device, at::kBFloat16) : tensor.to(run.device);
+    }
   }
   bool there() const { return decoder_ || cache_; }
   /// Whether it can speak of rows that no cache holds.
@@ -108,8 +139,11 @@ at::Tensor position_weights(const Batch& batch, double prompt_weight) {
 DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTargets& targets, const at::Tensor& position_weights,
                        const LossWeights& weights, int64_t vocab, std::map<int64_t, at::Tensor>* states = nullptr) {
   const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}}, nullptr, states);
-  return distill_loss(hidden.reshape({-1, hidden.size(-1)}), student.output_weight(), targets, batch.at("labels").reshape({-1}), position_weights,
-                      weights, student.spec().logit_softcap, vocab);
+  at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});
+  // The output matrix stays float32: its gradient is summed in that, its products are bfloat16's as the states are.
+  if (student.autocast_bf16 && rows.is_cuda()) rows = rows.to(at::kBFloat16);
+  return distill_loss(rows, student.output_weight(), targets, batch.at("labels").reshape({-1}), position_weights, weights,
+                      student.spec().logit_softcap, vocab);
 }
 
 /// What the optimizer changes: the adapters if there are any, else every weight; the projections; the scales of a grid that learns them.
@@ -130,15 +164,9 @@ std::vector<TrainParameter> train_parameters(Decoder& student, const LoraAdapter
   return out;
 }
 
-/// Moves every column to the device the model is on.
-void to_device(Batch& batch, at::Device device) {
-  if (device == at::kCPU) return;
-  for (auto& [name, tensor] : batch.columns) tensor = tensor.to(device, true);
-}
-
 /// Held-out loss per token: cross-entropy always, the teacher's terms when it can speak of these rows.
-std::vector<std::pair<std::string, double>> held_out(const Decoder& student, const Teacher& teacher, const TokenRows& rows, const LossWeights& weights,
-                                                     int64_t vocab, int64_t batch_rows, at::Device device) {
+std::vector<std::pair<std::string, double>> held_out(const Decoder& student, const Teacher& teacher, const TokenRows& rows,
+                                                     const LossWeights& weights, int64_t vocab, int64_t batch_rows, at::Device device) {
   at::NoGradGuard no_grad;
   LossWeights used = weights;
   if (!teacher.live()) used = LossWeights{.ce = 1};
@@ -149,7 +177,7 @@ std::vector<std::pair<std::string, double>> held_out(const Decoder& student, con
     Batch batch = make_batch(rows, numbers);
     to_device(batch, device);
     const DistillLoss loss = batch_loss(student, batch, teacher.live() ? teacher.targets(batch) : LogitTargets{}, {}, used, vocab);
-    ce += loss.ce, kl += loss.kl;
+    ce += loss.ce(), kl += loss.kl();
     tokens += batch.at("labels").ne(-100).sum().item<double>();
   }
   tokens = std::max(tokens, 1.0);
@@ -171,6 +199,8 @@ void learn(StageRun& run, Learning& learning) {
   int64_t vocab = std::min(model.spec.vocab, model.tokenizer->size());
   if (teacher.there()) vocab = std::min(vocab, teacher.vocab());
 
+  promise_same_bytes(learning.train, run.device);
+  check_ids(rows.train, teacher.live() ? std::min(model.spec.vocab, teacher.vocab()) : model.spec.vocab);
   Decoder student(model.spec, model.weights);
   for (auto& [name, tensor] : student.weights()) tensor = tensor.detach().to(run.device).clone();
   std::shared_ptr<LoraAdapters> adapters;
@@ -188,10 +218,11 @@ void learn(StageRun& run, Learning& learning) {
   student.recompute_layers = learning.train.recompute_layers;
   const FreedMemoryGivenBack given_back(learning.train.recompute_layers && run.device == at::kCPU);
   HiddenTerms hidden(learning.loss.hidden, static_cast<int64_t>(model.spec.layers.size()));
-  if (hidden.there()) hidden.prepare(model.spec.hidden, teacher.hidden_width(hidden.teacher_slots(), rows.train), run.seed_of("projections"), run.device);
+  if (hidden.there())
+    hidden.prepare(model.spec.hidden, teacher.hidden_width(hidden.teacher_slots(), rows.train), run.seed_of("projections"), run.device);
   student.set_weight_hook(learning.grid ? learning.grid->hook() : learning.weight_hook);
   student.set_input_hook(learning.input_hook);
-  student.autocast_bf16 = learning.train.precision == "bf16" || (learning.train.precision == "auto" && run.device.is_cuda());
+  student.autocast_bf16 = brain_products(learning.train, run.device);
 
   const auto group = process_group_from_environment();
   RowLosses losses;
@@ -204,7 +235,8 @@ void learn(StageRun& run, Learning& learning) {
   options.folder = run.work;
   options.device = run.device;
   options.bf16 = student.autocast_bf16;
-  options.fingerprint = sha256(run.key + rows.train.fingerprint + to_line(write_fields(learning.train)) + checkpoint_fingerprint(model) + order.fingerprint);
+  options.fingerprint =
+      sha256(run.key + rows.train.fingerprint + to_line(write_fields(learning.train)) + checkpoint_fingerprint(model) + order.fingerprint);
   if (learning.masks) options.after_step = [&](int64_t) { apply_masks(*learning.masks, student.weights()); };
   if (learning.grid) options.before_step = [&](int64_t step) { learning.grid->begin_step(step, student.weights()); };
   options.evaluate = [&] {
@@ -217,11 +249,10 @@ void learn(StageRun& run, Learning& learning) {
       [&](const Batch& given) {
         Batch batch = given;
         std::map<int64_t, at::Tensor> taught = hidden.teacher_slots(), learned = hidden.student_slots();
-        if (teacher.live()) to_device(batch, run.device);
+        to_device(batch, run.device);
         LogitTargets targets = teacher.targets(batch, &taught);
         if (learning.loss.top_k == "dropped") targets.tail = at::Tensor();
-        for (auto& [layer, tensor] : taught) tensor = tensor.to(run.device);
-        to_device(batch, run.device);
+        for (auto& [layer, tensor] : taught) tensor = tensor.to(run.device, /*non_blocking=*/true);
         const at::Tensor valid = batch.at("labels").reshape({-1}).ne(-100);
         const at::Tensor position = position_weights(batch, learning.loss.prompt_weight);
         const DistillLoss loss = batch_loss(student, batch, targets, position, weights, vocab, &learned);
@@ -229,15 +260,15 @@ void learn(StageRun& run, Learning& learning) {
         const double total = position.defined() ? (position * valid).sum().item<double>() : count;
         // The log's terms are means over positions, the step's sum is divided by the positions' weights.
         const double share = total / std::max(count, 1.0);
-        StepLoss out{loss.sum, total, {{"ce", loss.ce * share}}};
+        StepLoss out{loss.sum, total, {{"ce", loss.terms[1] * share}}};
         // Padding is no work: a row counts as long as it is.
         const auto read = given.at("segments").ge(0).sum().item<int64_t>(), mean = read / std::max<int64_t>(given.at("segments").size(0), 1);
         out.positions = static_cast<double>(read);
         out.flops = training_flops(model.spec, read, mean, learning.lora) + teacher.flops(read, mean);
-        if (with_teacher) out.sums.push_back({"teacher", loss.kl * share});
+        if (with_teacher) out.sums.push_back({"teacher", loss.terms[0] * share});
         if (hidden.there()) {
           const at::Tensor term = hidden.loss(learned, taught, batch.at("labels").reshape({-1})) * share;
-          out.sums.push_back({"hidden", term.item<double>()});
+          out.sums.push_back({"hidden", term.detach()});
           out.sum = out.sum + term;
         }
         return out;
@@ -265,7 +296,8 @@ void learn(StageRun& run, Learning& learning) {
   for (const auto& [name, value] : result.held_out) run.facts["held_out_" + name] = value;
   run.facts["throughput"] = {{"tokens_per_s", result.tokens_per_s}, {"peak_bytes", result.peak_bytes}, {"training_seconds", result.seconds}};
   if (result.mfu > 0)
-    run.facts["throughput"].update({{"mfu", result.mfu}, {"mfu_is_a_share_of_flops", result.peak_flops}, {"mfu_is_a_share_of", result.peak_flops_from}});
+    run.facts["throughput"].update(
+        {{"mfu", result.mfu}, {"mfu_is_a_share_of_flops", result.peak_flops}, {"mfu_is_a_share_of", result.peak_flops_from}});
   run.facts["learned_tokens"] = rows.train.learned_tokens();
   run.facts["rows"] = rows.train.rows();
   run.facts["data_sha256"] = rows.train.data_hash;

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "data/packed.h"
 #include "stages/stage.h"
 
 namespace attar {
@@ -32,7 +33,17 @@ struct WholeRows {
   std::optional<TokenRows> valid;
 };
 
-WholeRows read_rows(const DataSet& data, const Tokenizer& tokenizer) {
+/// Rows that attar data pack made: what their text was read by is settled.
+TokenRows packed_rows(const DataSet& data, const Tokenizer& tokenizer, int64_t context) {
+  check(data.config.limit == 0, "data.limit", "0 for packed rows", str(data.config.limit), "give the limit to attar data pack");
+  TokenRows rows = read_packed(data.path, tokenizer.fingerprint());
+  check(rows.seq() <= context, data.path.string(), str("rows within the model's context of ", context), str(rows.seq(), " tokens a row"),
+        "pack the text with a smaller --seq");
+  return rows;
+}
+
+WholeRows read_rows(const DataSet& data, const Tokenizer& tokenizer, int64_t context) {
+  if (is_packed(data.path)) return {packed_rows(data, tokenizer, context), {}};
   const auto read = [&](const fs::path& path) {
     DocumentReader documents(path, data.config, data.task, &tokenizer);
     return make_rows(documents, tokenizer, data.config);
@@ -75,7 +86,7 @@ PreparedRows prepare_rows(const StageRun& run, const DataConfig& config, const T
   std::vector<std::string> names;
   int64_t total = 0;
   for (const DataSet& data : data_sets(run, used)) {
-    parts.push_back(read_rows(data, tokenizer));
+    parts.push_back(read_rows(data, tokenizer, context));
     names.push_back(data.name);
     total += parts.back().all.rows();
   }

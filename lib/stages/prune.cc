@@ -4,12 +4,25 @@
 #include "base/log.h"
 #include "dist/process_group.h"
 #include "prune/search.h"
+#include "prune/statistics_masks.h"
+#include "prune/surgery.h"
 #include "prune/vocabulary.h"
 #include "stages/masked.h"
 #include "stages/prune_search.h"
 
 namespace attar {
 namespace {
+
+/// What a calibrate stage collected, of this very model.
+ActivationStatistics given_statistics(const fs::path& given, const Checkpoint& model) {
+  const fs::path file = fs::is_directory(given) ? given / "statistics.safetensors" : given;
+  check(fs::exists(file), "calibration " + given.string(), "a calibrate stage, or its statistics.safetensors", "none there");
+  ActivationStatistics statistics = load_statistics(file);
+  const std::string own = checkpoint_fingerprint(model);
+  check(statistics.model == own, "calibration " + given.string(), "statistics of the model that is pruned, " + own.substr(0, 16),
+        statistics.model.empty() ? "no word on whose they are" : "those of " + statistics.model.substr(0, 16), "calibrate that model");
+  return statistics;
+}
 
 /// The same shape with zeros in it.
 void run_mask(StageRun& run, const PruneConfig& config) {
@@ -21,7 +34,10 @@ void run_mask(StageRun& run, const PruneConfig& config) {
   const auto group = process_group_from_environment();
   PreparedRows rows;
   if (reads_text) rows = prepare_rows(run, config.data, *model.tokenizer, model.spec.context);
-  const auto masks = std::make_shared<const Masks>(mask_model(model, config, reads_text ? &rows.train : nullptr, *group));
+  const fs::path* given = run.input("calibration");
+  const auto masks = std::make_shared<const Masks>(
+      given ? mask_by_statistics(model, config, given_statistics(*given, model))
+            : mask_model(model, config, reads_text ? &rows.train : nullptr, *group, run.work / "layers"));
   if (!run.license.empty()) model.license = run.license;
   save_checkpoint(model, run.out);
   keep_masks(run, masks, model);
@@ -30,22 +46,40 @@ void run_mask(StageRun& run, const PruneConfig& config) {
   log_info(run.label + ": " + mask_note(*masks, model.spec));
 }
 
-/// Statistics out of the stage's work folder, or collected into it.
+/// The model to be cut. Its tensors can stay in their file, read only, unless a search trains candidates that share some of them.
+Checkpoint model_to_cut(const fs::path& artifact, bool searches, bool need_tokenizer) {
+  if (searches) return load_model(artifact, need_tokenizer);
+  const fs::path path = model_path(artifact);
+  Checkpoint model = load_to_cut(path);
+  if (need_tokenizer) check_tokenizer(model, path);
+  return model;
+}
+
+/// Those of a calibrate stage; else out of the stage's work folder, or collected into it.
 ActivationStatistics statistics_of(StageRun& run, const Checkpoint& model, const TokenRows& rows, int64_t count, ProcessGroup& group) {
+  if (const fs::path* given = run.input("calibration")) return given_statistics(*given, model);
   const fs::path kept = run.work / "statistics.safetensors";
-  if (fs::exists(kept)) return load_statistics(kept);
-  Decoder decoder(model.spec, model.weights);
-  ActivationStatistics statistics = collect_activations(decoder, rows, {.rows = count, .partial = run.work / "sums.safetensors"}, group);
-  save_statistics(statistics, kept);
+  ActivationStatistics statistics;
+  if (fs::exists(kept)) {
+    statistics = load_statistics(kept);
+  } else {
+    Decoder decoder(model.spec, model.weights);
+    statistics = collect_activations(decoder, rows, {.rows = count, .partial = run.work / "sums.safetensors"}, group);
+    statistics.model = checkpoint_fingerprint(model);
+    save_statistics(statistics, kept);
+  }
+  fs::copy_file(kept, run.out / "statistics.safetensors", fs::copy_options::overwrite_existing);
   return statistics;
 }
 
 }  // namespace
 
 void run_prune(StageRun& run, const PruneConfig& config) {
+  check(config.calibration.empty() || needs_statistics(config), "calibration", "criterion activation, or method wanda",
+        config.method == "structure" ? "criterion " + config.criterion : "method " + config.method, "leave calibration out");
   if (config.method != "structure") return run_mask(run, config);
   const bool searches = has_search(config.search), reads_text = needs_calibration(config) || config.vocabulary > 0 || searches;
-  Checkpoint model = load_model(*run.input("model"), reads_text);
+  Checkpoint model = model_to_cut(*run.input("model"), searches, reads_text);
   check(!masks_of(*run.input("model"), model.spec), run.input("model")->string(), "a model without masks", "a masked one",
         "prune the structure first, then mask what is left");
   const auto group = process_group_from_environment();
@@ -55,10 +89,7 @@ void run_prune(StageRun& run, const PruneConfig& config) {
     rows = prepare_rows(run, config.data, *model.tokenizer, model.spec.context);
     input.evidence.rows = &rows.train;
   }
-  if (needs_statistics(config)) {
-    input.evidence.statistics = statistics_of(run, model, rows.train, config.calibration_rows, *group);
-    fs::copy_file(run.work / "statistics.safetensors", run.out / "statistics.safetensors", fs::copy_options::overwrite_existing);
-  }
+  if (needs_statistics(config)) input.evidence.statistics = statistics_of(run, model, rows.train, config.calibration_rows, *group);
   input.saliency = model_saliency(model, config, input.evidence, run.seed_of("prune"), *group);
   const PruneConfig used = searches ? searched(run, config, input, *group) : config;
   Json report;

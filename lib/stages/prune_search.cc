@@ -6,7 +6,9 @@
 #include "prune/file_bytes.h"
 #include "prune/search.h"
 #include "prune/vocabulary.h"
+#include "quant/quantize.h"
 #include "report/terminal.h"
+#include "stages/joint_types.h"
 #include "stages/latency.h"
 #include "stages/learn.h"
 
@@ -25,10 +27,12 @@ struct Vocabulary {
 
 class Search {
  public:
-  Search(StageRun& run, const PruneConfig& config, const PruneInput& input, ProcessGroup& group) : run_(run), config_(config), input_(input), group_(group) {}
+  Search(StageRun& run, const PruneConfig& config, const PruneInput& input, ProcessGroup& group)
+      : run_(run), config_(config), input_(input), group_(group) {}
 
   PruneConfig found() {
     SearchLimit limit = search_limit(config_.search);
+    check_types(config_.search);
     counts_ = all_counts(*input_.rows, model().spec.vocab);
     std::vector<int64_t> leasts = config_.search.vocabulary;
     if (leasts.empty()) leasts = {config_.vocabulary};
@@ -40,10 +44,12 @@ class Search {
     }
     std::string table_hash;
     if (limit.unit == "parameters") {
-      limit.cost = [](const ModelSpec& spec, int64_t) { return static_cast<double>(parameter_count(spec)); };
+      limit.cost = [](const ModelSpec& spec, int64_t, const std::string&) { return static_cast<double>(parameter_count(spec)); };
     } else if (limit.unit == "bytes") {
-      limit.cost = [this](const ModelSpec& spec, int64_t least) {
-        return static_cast<double>(gguf_tensor_bytes(spec, config_.search.type) + vocabularies_.at(least).metadata_bytes);
+      limit.cost = [this](const ModelSpec& spec, int64_t least, const std::string& type) {
+        const int64_t tensors = type.empty() ? gguf_tensor_bytes(spec, config_.search.type)
+                                             : gguf_tensor_bytes(spec, one_type(spec, ggml_type_named(type)));
+        return static_cast<double>(tensors + vocabularies_.at(least).metadata_bytes);
       };
     } else {
       const fs::path* given = run_.input("search.latency");
@@ -53,15 +59,16 @@ class Search {
       if (group_.rank() == 0) group_.barrier();
       run_.facts["latency_machine"] = table.machine;
       table_hash = sha256(to_line(Json(table.linear_ms)) + to_line(Json({table.layer_ms, table.token_ms})));
-      limit.cost = [table](const ModelSpec& spec, int64_t) { return table.token(spec); };
+      limit.cost = [table](const ModelSpec& spec, int64_t, const std::string&) { return table.token(spec); };
     }
     std::vector<Candidate> candidates = search_candidates(model().spec, config_, sizes, limit, run_.seed_of("search"));
-    const SearchJudges judges{[this](const Candidate& c) { return loss(small(c), c, false); },
+    const SearchJudges judges{[this](Candidate& c) { return first_loss(c); },
                               [this](const Candidate& c, size_t number) { return recovered(c, number); }};
     const size_t best = search_best(candidates, config_.search, judges, run_.work / "search.json", run_.key + table_hash, group_.rank() == 0);
     const Json table = search_table(candidates, best, limit);
     run_.facts["search"] = table;
     show(table);
+    if (!candidates[best].types.empty()) save_types(candidates[best].types, run_.out);
     return candidates[best].config;
   }
 
@@ -88,11 +95,25 @@ class Search {
     return candidate.config.vocabulary > 0 ? prune_vocabulary(cut, counts_, candidate.config.vocabulary) : cut;
   }
 
+  const PreparedRows& rows_of(const Candidate& candidate) const {
+    return candidate.config.vocabulary > 0 ? vocabularies_.at(candidate.config.vocabulary).rows : *input_.rows;
+  }
+
+  /// After surgery; where types share the limit, they are chosen now, and the loss is that of the rounded weights.
+  double first_loss(Candidate& candidate) const {
+    Checkpoint cut = small(candidate);
+    if (!candidate.type.empty())
+      choose_types(candidate, cut, config_.search, vocabularies_.at(candidate.config.vocabulary).metadata_bytes, config_.search.bytes,
+                   rows_of(candidate).train, run_.work / "sensitivity.json", group_);
+    return loss(std::move(cut), candidate, false);
+  }
+
   /// Nats a token of the whole tokenizer, so that vocabularies compare. `held`: on the rows that no recovery learned from.
-  double loss(const Checkpoint& small, const Candidate& candidate, bool held) const {
+  double loss(Checkpoint small, const Candidate& candidate, bool held) const {
     const Vocabulary& v = vocabularies_.at(candidate.config.vocabulary);
-    const PreparedRows& rows = candidate.config.vocabulary > 0 ? v.rows : *input_.rows;
+    const PreparedRows& rows = rows_of(candidate);
     const bool apart = held && rows.held.rows() > 0;
+    quantize_checkpoint(small, candidate.types);
     return v.tokens_ratio * calibration_loss(small, apart ? rows.held : rows.train, config_.search.rows, kSearchBatch);
   }
 
@@ -109,7 +130,8 @@ class Search {
     train.steps = config_.search.recovery_steps, train.batch = config_.search.recovery_batch, train.lr = config_.search.recovery_lr;
     train.warmup = std::max<int64_t>(1, train.steps / 10), train.eval_every = train.steps + 1;
     const int64_t least = candidate.config.vocabulary;
-    Learning learning{&student, {}, std::make_shared<Checkpoint>(least > 0 ? prune_vocabulary(model(), counts_, least) : model()), config_.data, {}, train, {}};
+    Learning learning{&student, {}, std::make_shared<Checkpoint>(least > 0 ? prune_vocabulary(model(), counts_, least) : model()), config_.data, {},
+                      train,    {}};
     learn(inner, learning);
     const double value = loss(student, candidate, true);
     fs::remove_all(inner.out);

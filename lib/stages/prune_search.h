@@ -16,7 +16,8 @@ struct PruneInput {
 std::vector<int64_t> all_counts(const PreparedRows& rows, int64_t vocab);
 
 /// `config` with the shares that config.search finds within its limit. Candidates are judged by their loss on calibration rows, the best few after a
-/// short distillation from the whole model; what is known is kept in the stage's work folder. The table goes into run.facts["search"].
+/// short distillation from the whole model; what is known is kept in the stage's work folder. The table goes into run.facts["search"], types that
+/// were chosen with the widths (config.search.types) into types.json.
 PruneConfig searched(StageRun& run, const PruneConfig& config, const PruneInput& input, ProcessGroup& group);
 
 }  // namespace attar

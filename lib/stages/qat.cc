@@ -19,12 +19,12 @@ Scales scales_of(const QuantConfig& config) {
   return config.scales == "auto" && config.start != "round" ? Scales::kept : Scales::recomputed;
 }
 
-/// Blocks of the solution that training begins with.
+/// Blocks of the solution that training begins with. `kept`: where GPTQ keeps its finished layers.
 std::map<std::string, QuantizedTensor> solve(const QuantConfig& config, const Checkpoint& model, const TypePlan& plan,
-                                             const ImportanceMap& importance, const TokenRows& rows) {
+                                             const ImportanceMap& importance, const TokenRows& rows, const fs::path& kept) {
   Checkpoint solved = model;  // tensors are replaced, not written to
   if (config.start == "gptq")
-    gptq_checkpoint(solved, plan.types, rows, {.rows = config.calibration_rows}, config.damping, *process_group_from_environment());
+    gptq_checkpoint(solved, plan.types, rows, {.rows = config.calibration_rows}, config.damping, *process_group_from_environment(), kept);
   else
     quantize_checkpoint(solved, plan.types, importance, config.start == "search" ? Rounding::search : Rounding::ggml);
   return std::move(solved.codes);
@@ -36,9 +36,11 @@ void say_what_cannot_learn(const StageRun& run, const TypePlan& plan, bool delay
   size_t kept = 0;
   for (const auto& [name, type] : plan.types)
     if (!scales_can_learn(type) && kept++ == 0) first = str(name, ", ", ggml_type_info(type).name);
-  check(kept < plan.types.size(), "scales: learned", "a type with one scale a block (q4_0, q4_1, q5_0, q5_1, q8_0, tq1_0, tq2_0)", first,
-        "take scales: kept");
-  if (kept > 0) log_warn(str(run.label, ": scales of ", kept, " weights (", first, kept > 1 ? ", ...)" : ")", " are ", delayed ? "recomputed" : "kept", ", not learned"));
+  check(kept < plan.types.size(), "scales: learned", "a type with one scale a block (q4_0, q4_1, q5_0, q5_1, q8_0, tq1_0, tq2_0) or a row (int8)",
+        first, "take scales: kept");
+  if (kept > 0)
+    log_warn(str(run.label, ": scales of ", kept, " weights (", first, kept > 1 ? ", ...)" : ")", " are ", delayed ? "recomputed" : "kept",
+                 ", not learned"));
 }
 
 }  // namespace
@@ -50,11 +52,14 @@ void check_qat(const QuantConfig& config) {
   one_of("start", config.start, {"round", "search", "gptq"}, "round, search or gptq");
   one_of("scales", config.scales, {"auto", "recomputed", "kept", "learned"}, "auto, recomputed, kept or learned");
   one_of("activations", config.activations, {"none", "int8", "q8_0"}, "none, int8 or q8_0");
+  one_of("masters", config.masters, {"none", "bf16", "f32"}, "none, bf16 or f32");
   check(config.delay >= 0 && config.delay < config.train.steps, "delay", str("0 to ", config.train.steps - 1, ", below train.steps"),
         std::to_string(config.delay));
   check(config.scale_lr >= 0 && config.scale_lr <= 1e3, "scale_lr", "0 or more", str(config.scale_lr));
   check(config.start == "round" || config.scales != "recomputed", "scales: recomputed", "start: round", "start: " + config.start,
         "scales computed anew would move the codes of that solution: take kept or learned");
+  check(config.scheme != "int8" || config.start != "gptq", "scheme int8", "start: round or search", "start: gptq",
+        "errors are propagated on grids of blocks; q8_0 is 8 bits in blocks of 32");
   check(config.delay == 0 || scales_of(config) != Scales::kept, "delay", "scales that are recomputed or learned", "kept",
         "take scales: learned, or start: round");
   check(config.delay == 0 || config.start != "gptq", "delay", "start: round or search", "start: gptq",
@@ -75,7 +80,7 @@ void train_on_grid(StageRun& run, const QuantConfig& config, Checkpoint& model, 
   if (scales == Scales::learned) say_what_cannot_learn(run, plan, config.delay > 0);
   std::map<std::string, QuantizedTensor> start;
   if (scales != Scales::recomputed) {
-    start = solve(config, model, plan, importance, rows);
+    start = solve(config, model, plan, importance, rows, run.work / "layers");
     if (config.delay == 0)
       for (const auto& [name, blocks] : start) model.weights.at(name) = weight_on_solution(model.weights.at(name), blocks);
   }
@@ -86,11 +91,15 @@ void train_on_grid(StageRun& run, const QuantConfig& config, Checkpoint& model, 
   if (config.activations != "none") {
     std::set<std::string> names;
     for (const auto& [name, type] : plan.types)
-      if (ggml_type_info(type).quantized) names.insert(name);
+      if (has_scales(type)) names.insert(name);
     learning.input_hook = fake_activations(std::move(names), config.activations == "int8" ? ActivationGrid::int8 : ActivationGrid::q8_0);
   }
   learning.masks = masks;
   learn(run, learning);
+  if (config.masters != "none") {
+    fs::create_directories(run.out / "masters");
+    save_checkpoint(model, run.out / "masters", config.masters == "bf16" ? at::kBFloat16 : at::kFloat);
+  }
   learning.grid->write(model);
   run.facts["qat"] = {{"start", config.start},
                       {"scales", scales == Scales::learned ? "learned" : scales == Scales::kept ? "kept" : "recomputed"},

@@ -7,6 +7,7 @@
 #include "quant/gptq.h"
 #include "quant/type_plan.h"
 #include "report/terminal.h"
+#include "stages/joint_types.h"
 #include "stages/masked.h"
 #include "stages/qat.h"
 
@@ -60,20 +61,26 @@ void run_quantize(StageRun& run, const QuantConfig& config) {
   check(method == "ptq" || method == "search" || method == "gptq" || method == "qat", "method", "ptq, search, gptq or qat", method);
   check(config.damping > 0 && config.damping < 1e3, "damping", "above 0", str(config.damping));
   check(config.calibration_rows > 0, "calibration_rows", "1 or more", str(config.calibration_rows));
+  const fs::path* given = run.input("budget.plan");
+  const bool budgeted = has_budget(config.budget);
+  check(!given || !budgeted, "budget", "plan, bits or bytes", "several of them");
+  check(config.scheme != "int8" || method != "gptq" || budgeted || given, "scheme int8", "method ptq, search or qat", "gptq",
+        "errors are propagated on grids of blocks; q8_0 is 8 bits in blocks of 32");
   if (method == "qat") check_qat(config);
-  const bool budgeted = has_budget(config.budget), reads_rows = method == "gptq" || budgeted || (method == "qat" && config.start == "gptq");
+  const bool reads_rows = method == "gptq" || budgeted || (method == "qat" && config.start == "gptq");
   Checkpoint model = load_model(*run.input("model"), method == "qat" || reads_rows);
   const std::shared_ptr<const Masks> masks = masks_of(*run.input("model"), model.spec);
   if (method == "qat") model.codes.clear();  // training moves every weight, also those that are not rounded again
   const ImportanceMap importance = importance_of_run(run, model.spec);
   PreparedRows rows;
   if (reads_rows) rows = prepare_rows(run, config.data, *model.tokenizer, model.spec.context);
-  const TypePlan plan = budgeted ? types_for_budget(run, config, model, rows.train, importance)
-                                 : plan_types(model.spec, config.scheme, config.mix, config.embeddings, !importance.empty());
+  const TypePlan plan = given      ? TypePlan{given_types(*given, model.spec), {}}
+                        : budgeted ? types_for_budget(run, config, model, rows.train, importance)
+                                   : plan_types(model.spec, config.scheme, config.mix, config.embeddings, !importance.empty());
   for (const std::string& note : plan.notes) log_warn(run.label + ": " + note);
   if (method == "gptq") {
-    const GptqReport report =
-        gptq_checkpoint(model, plan.types, rows.train, {.rows = config.calibration_rows}, config.damping, *process_group_from_environment());
+    const GptqReport report = gptq_checkpoint(model, plan.types, rows.train, {.rows = config.calibration_rows}, config.damping,
+                                              *process_group_from_environment(), run.work / "layers");
     for (const std::string& name : report.rounded) log_warn(run.label + ": " + name + ": its Hessian is not positive definite; rounded instead");
     run.facts["gptq"] = {{"rounded_instead", report.rounded}, {"highest_damping", report.highest_damping}};
   } else if (method == "qat") {
@@ -86,12 +93,13 @@ void run_quantize(StageRun& run, const QuantConfig& config) {
   keep_masks(run, masks, model);
   const int64_t bytes = tensor_bytes(model.spec, plan.types);
   run.facts["parameters"] = parameter_count(model.spec);
-  run.facts["scheme"] = budgeted ? "budget" : config.scheme;
+  run.facts["scheme"] = budgeted || given ? "budget" : config.scheme;
   run.facts["method"] = method;
   run.facts["quantized_tensors"] = plan.types.size();
   run.facts["tensor_bytes"] = bytes;
   run.facts["notes"] = plan.notes;
-  log_info(str(run.label, ": ", plan.types.size(), " weights on the grid of ", budgeted ? "a budget" : config.scheme, ", ", bytes, " bytes in GGUF"));
+  log_info(str(run.label, ": ", plan.types.size(), " weights on the grid of ", budgeted || given ? "a budget" : config.scheme, ", ", bytes,
+               " bytes of tensors"));
 }
 
 }  // namespace attar

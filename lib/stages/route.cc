@@ -14,7 +14,8 @@ std::string task_of(const fs::path& evaluated, const std::string& named) {
   std::vector<std::string> tasks;
   if (fs::is_directory(evaluated / "scores"))
     for (const auto& entry : fs::directory_iterator(evaluated / "scores")) tasks.push_back(entry.path().filename().string());
-  check(tasks.size() == 1, "scores in " + evaluated.string(), "those of one task", str(tasks.size()), tasks.empty() ? "evaluate again, on a task" : "name it: task");
+  check(tasks.size() == 1, "scores in " + evaluated.string(), "those of one task", str(tasks.size()),
+        tasks.empty() ? "evaluate again, on a task" : "name it: task");
   return tasks[0];
 }
 
@@ -43,6 +44,7 @@ void run_route(StageRun& run, const RouteConfig& config) {
   Json facts = router;
   facts.erase("curve");
   facts.erase("labels");
+  facts.erase("learned");
   run.facts["router"] = std::move(facts);
   const std::string text = router_text(router);
   log_info(run.label + ": " + text.substr(0, text.find('\n')));

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/signals.h"
 #include "dist/process_group.h"
+#include "report/report.h"
 
 namespace attar {
 
@@ -20,7 +21,9 @@ Json code_versions() { return {{"attar", ATTAR_VERSION}, {"libtorch", TORCH_VERS
 namespace {
 
 /// Kinds whose work the ranks share; the others are rank 0's alone.
-bool shared_by_ranks(const std::string& kind) { return kind == "distill" || kind == "prune" || kind == "calibrate" || kind == "quantize"; }
+bool shared_by_ranks(const std::string& kind) {
+  return kind == "distill" || kind == "synthesize" || kind == "prune" || kind == "calibrate" || kind == "quantize";
+}
 
 /// A further rank's part of a stage: what it would write goes to a scratch folder that disappears.
 void follow(StageRun& run, const std::string& kind, const Json& configuration, ProcessGroup& group) {
@@ -85,6 +88,20 @@ void execute(StageRun& run, const std::string& kind, const Json& configuration, 
   group->barrier();
 }
 
+/// Routers are made from a report; once they are there it is written again with them, into a new folder that takes the old one's place whole.
+void show_routers(const fs::path& run_folder, const Json& stages, const fs::path& report) {
+  Json whole = read_json(report / "report.json");
+  Json routers = routers_of(run_folder, stages, report.filename().string());
+  if (routers == whole.value("routers", Json::object())) return;
+  whole["routers"] = std::move(routers);
+  Manifest manifest = read_manifest(report);
+  AtomicFolder folder(report);
+  fs::copy(report, folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  write_report(whole, {}, folder.path());
+  write_manifest(folder.path(), std::move(manifest));
+  folder.commit();
+}
+
 }  // namespace
 
 RunOutcome run_recipe(const Recipe& recipe, const RunOptions& options) {
@@ -137,6 +154,8 @@ RunOutcome run_recipe(const Recipe& recipe, const RunOptions& options) {
     stop_if_asked();
   }
   if (!outcome.report.empty()) {
+    if (group->rank() == 0) show_routers(outcome.folder, recipe.effective.value("stages", Json::object()), outcome.report);
+    group->barrier();
     outcome.gates_passed = read_json(outcome.report / "report.json").value("verdict", "") != "fail";
   }
   return outcome;
@@ -177,7 +196,8 @@ void run_lone_stage(const LoneStage& lone) {
     check(fs::is_directory(place) && fs::is_empty(place), place.string(), "a new or empty folder, or an artifact to replace", "something else");
   if (fs::exists(place / "manifest.json")) {
     try {
-      if (read_manifest(place).key == only.key && verify_manifest(place, true).empty()) return log_info(place.string() + ": done before, nothing to do");
+      if (read_manifest(place).key == only.key && verify_manifest(place, true).empty())
+        return log_info(place.string() + ": done before, nothing to do");
     } catch (const Error&) {
       log_warn(place.string() + " holds an artifact that cannot be read; it is made again");
     }

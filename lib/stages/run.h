@@ -18,7 +18,8 @@ struct RunOutcome {
 /// Runs every stage that is not done, in order, each whole or absent; what was done with the same key is skipped.
 RunOutcome run_recipe(const Recipe& recipe, const RunOptions& options);
 
-/// Runs one stage by itself into `out` (the tools capture, distill, prune, quantize, export). `configuration`: keys of the stage; references are paths.
+/// Runs one stage by itself into `out` (the tools capture, distill, prune, quantize, export). `configuration`: keys of the stage; references are
+/// paths.
 struct LoneStage {
   std::string kind;
   Json configuration;

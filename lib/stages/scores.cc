@@ -10,8 +10,11 @@ namespace attar {
 std::string examples_hash(const std::vector<TaskExample>& examples) {
   Sha256 hash;
   for (const TaskExample& example : examples) {
-    const std::string line = to_line(Json::array({example.prompt, example.label}));
-    hash.add(line + "\n");
+    Json row = Json::array({example.prompt, example.label});
+    // A classification's label is its answer.
+    if (!example.choices.empty()) row.push_back(example.choices);
+    else if (!example.accepted.empty()) row.push_back(example.accepted);
+    hash.add(to_line(row) + "\n");
   }
   return hash.hex();
 }
@@ -20,17 +23,31 @@ void record_scores(const fs::path& folder, const std::string& artifact, const st
                    const std::vector<TaskExample>& examples) {
   const fs::path place = score_file(folder, result.name, artifact);
   make_folder(place.parent_path());
-  ScoreWriter writer(place, {artifact, model_sha256, result.name, examples_hash(examples), result.labels});
+  ScoreHeader header{artifact, model_sha256, result.name, examples_hash(examples), result.labels, {}, {}};
+  // Of a classification accuracy follows from each row.
+  for (const auto& [metric, values] : result.values)
+    if (result.kind != "classification") header.metrics.push_back(metric);
+  ScoreWriter writer(place, header);
   std::vector<double> shares;
   for (size_t i = 0; i < result.truth.size(); ++i) {
-    const std::vector<double>& likelihoods = result.likelihoods[i];
-    const double most = *std::max_element(likelihoods.begin(), likelihoods.end());
-    double sum = 0;
-    shares.clear();
-    for (const double l : likelihoods) sum += shares.emplace_back(std::exp(l - most));
-    for (double& share : shares) share /= sum;
-    ExampleScore score = example_score(shares, result.truth[i]);
+    ExampleScore score;
+    if (!result.likelihoods.empty()) {
+      const std::vector<double>& likelihoods = result.likelihoods[i];
+      const double most = *std::max_element(likelihoods.begin(), likelihoods.end());
+      double sum = 0;
+      shares.clear();
+      for (const double l : likelihoods) sum += shares.emplace_back(std::exp(l - most));
+      for (double& share : shares) share /= sum;
+      score = example_score(shares, result.truth[i]);
+    } else {
+      // All that is known of a written answer is how sure its tokens are: one thing and everything else.
+      score = example_score({1 - result.confidence[i], result.confidence[i]}, result.truth[i] == result.predicted[i] ? 1 : 0);
+      score.max_probability = result.confidence[i];
+      score.label = result.truth[i];
+    }
     score.chosen = result.predicted[i];
+    for (const auto& [metric, values] : result.values)
+      if (result.kind != "classification") score.values.push_back(values[i]);
     writer.add(score);
   }
   writer.commit();

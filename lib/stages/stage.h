@@ -70,6 +70,8 @@ fs::path imatrix_path(const fs::path& given);
 fs::path model_path(const fs::path& artifact);
 /// Loads a model for computing; Error when the tokenizer is missing and `tokenizer` asks for it.
 Checkpoint load_model(const fs::path& artifact, bool need_tokenizer);
+/// Error when the tokenizer is missing; `path`: where the model lies.
+void check_tokenizer(const Checkpoint& model, const fs::path& path);
 LossWeights loss_weights(const LossConfig& config, bool teacher);
 
 }  // namespace attar

@@ -71,6 +71,8 @@ class CacheReader {
   LogitTargets targets(const Batch& batch) const;
   /// Adds the columns teacher_hidden_<layer> (B * T, D) float16, zeros where no label is; for each of the codec's hidden_layers.
   void add_hidden(Batch& batch) const;
+  /// Entropy of the teacher's whole distribution (nats, as half precision kept it) at each of the N = B * T positions; 0 where no label is.
+  at::Tensor entropies(const Batch& batch) const;
   /// For each row the mean of -log p(label) over its learned positions of which the teacher said something, in nats at the cache's temperature;
   /// 0 for a row without any.
   std::vector<double> row_losses() const;

@@ -127,8 +127,8 @@ ShardRecord ShardRecord::from_json(const Json& value, const std::string& name) {
   out.kept_mass = finite(value, "kept_mass", name);
   out.entropy = finite(value, "entropy", name);
   const bool right = out.first >= 0 && out.rows >= 1 && out.positions >= 0 && out.bytes >= 0;
-  check(right && std::max({out.first, out.rows, out.positions, out.bytes}) <= kMostCached, name + ": numbers of a shard", "none below 0 or above 2^48",
-        to_line(value).substr(0, 200));
+  check(right && std::max({out.first, out.rows, out.positions, out.bytes}) <= kMostCached, name + ": numbers of a shard",
+        "none below 0 or above 2^48", to_line(value).substr(0, 200));
   check(out.file == shard_file(out.first), name + ": name of a shard", shard_file(out.first), out.file.substr(0, 80));
   return out;
 }

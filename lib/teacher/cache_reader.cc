@@ -153,6 +153,24 @@ void CacheReader::add_hidden(Batch& batch) const {
   }
 }
 
+at::Tensor CacheReader::entropies(const Batch& batch) const {
+  State& s = *state_;
+  const at::Tensor numbers = batch.at("rows").to(at::kLong).contiguous(), labels = batch.at("labels").to(at::kLong).contiguous();
+  const int64_t B = labels.size(0), T = labels.size(1), shard_rows = s.manifest.plan.shard_rows;
+  at::Tensor out = at::zeros({B * T}, at::kFloat);
+  for (int64_t b = 0; b < B; ++b) {
+    const int64_t row = numbers.const_data_ptr<int64_t>()[b];
+    check(row >= 0 && row < rows(), "cache " + s.folder.string() + ": row", str("0 to ", rows() - 1), str(row),
+          "the cache was captured over other data");
+    const auto shard = s.shard(row / shard_rows);
+    auto p = static_cast<size_t>(shard->row_begin[static_cast<size_t>(row % shard_rows)]);
+    const auto end = static_cast<size_t>(shard->row_begin[static_cast<size_t>(row % shard_rows) + 1]);
+    for (int64_t n = b * T; n < (b + 1) * T && p < end; ++n)
+      if (labels.const_data_ptr<int64_t>()[n] != -100) out.data_ptr<float>()[n] = from_half_bits(shard->entropy[p++]);
+  }
+  return out;
+}
+
 std::vector<double> CacheReader::row_losses() const {
   State& s = *state_;
   std::vector<double> out;

@@ -50,6 +50,7 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
   check(identity.vocab >= 1 && identity.vocab <= teacher.spec().vocab, "vocabulary of a capture", str("1 to the teacher's ", teacher.spec().vocab),
         str(identity.vocab));
   const at::NoGradGuard no_grad;
+  const at::Device device = teacher.output_weight().device();
   CaptureShards shards(folder, identity, rows.rows(), shard_rows, range);
   CacheWriter& writer = shards.writer();
   // Outputs of layers are seen as they pass; a copy shares the weights.
@@ -72,18 +73,19 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
       stop_if_asked();
       std::vector<int64_t> numbers;
       for (int64_t row = begin; row < std::min(begin + batch, end); ++row) numbers.push_back(row);
-      const Batch now = make_batch(rows, numbers);
-      const at::Tensor labels = now.at("labels").flatten(), valid = labels.ne(-100).nonzero().squeeze(1);
+      Batch now = make_batch(rows, numbers);
+      const at::Tensor labels = now.at("labels").flatten(), valid = labels.ne(-100).nonzero().squeeze(1), there = valid.to(device);
+      now.columns.at("ids") = now.at("ids").to(device);
       shards.shard_progress(begin + static_cast<int64_t>(numbers.size()) - first);
       if (valid.size(0) == 0) continue;
       const at::Tensor hidden = watched.hidden(tokens_of(now));
       const int64_t T = hidden.size(1);
-      pending.states.push_back(hidden.reshape({-1, hidden.size(2)}).index_select(0, valid));
+      pending.states.push_back(hidden.reshape({-1, hidden.size(2)}).index_select(0, there));
       pending.labels.push_back(labels.index_select(0, valid));
       for (int64_t i = 0; i < valid.size(0); ++i) pending.rows.push_back(numbers[static_cast<size_t>(valid.data_ptr<int64_t>()[i] / T)]);
       for (const int64_t layer : identity.codec.hidden_layers) {
         const at::Tensor& states = seen.at(str("model.layers.", layer - 1, ".output"));
-        writer.add_hidden(layer, states.reshape({-1, states.size(-1)}).index_select(0, valid));
+        writer.add_hidden(layer, states.reshape({-1, states.size(-1)}).index_select(0, there).to(at::kCPU));
       }
       pending.flush_full(teacher, writer);
     }

@@ -4,17 +4,11 @@
 
 #include "base/check.h"
 #include "base/utf8.h"
+#include "teacher/served_model.h"
 #include "teacher/server_answers.h"
 
 namespace attar {
 namespace {
-
-/// The address without the version that every endpoint begins with.
-std::string without_version(std::string address) {
-  while (address.ends_with('/')) address.pop_back();
-  if (address.ends_with("/v1")) address.resize(address.size() - 3);
-  return address;
-}
 
 HttpOptions server_options(const ServerConfig& config, uint64_t seed) {
   HttpOptions options;
@@ -25,68 +19,30 @@ HttpOptions server_options(const ServerConfig& config, uint64_t seed) {
   return options;
 }
 
-std::string joined_names(const std::vector<std::string>& names) {
-  std::string out;
-  for (const std::string& name : names) out += (out.empty() ? "" : ", ") + one_line(name).substr(0, 200);
-  return out.empty() ? "none" : out;
-}
-
 }  // namespace
 
 struct ServerTeacher::State {
-  HttpClient client;
+  ServedModel served;
   std::shared_ptr<const Tokenizer> tokenizer;
   int64_t k = 0;
-  std::string model, api;
+  std::string api;
   std::unique_ptr<TokenTexts> texts;
 
-  /// Whatever a server said may hold what it was sent: the key is blotted out of every message.
-  template <class Work>
-  auto guarded(const Work& work) const {
-    try {
-      return work();
-    } catch (const Error& error) {
-      std::vector<Fault> faults = error.faults();
-      for (Fault& fault : faults)
-        for (std::string* text : {&fault.what, &fault.expected, &fault.received, &fault.hint}) *text = client.redacted(*text);
-      throw Error(std::move(faults));
-    }
-  }
-
-  void choose_model(const ServerConfig& config) {
-    const std::string name = "server " + client.base() + "/v1/models";
-    const Json list = parse_json(client.get("/v1/models"), name);
-    const bool right = list.is_object() && list.contains("data") && list["data"].is_array();
-    if (!right) fail(name, "a list of models", to_line(list).substr(0, 80), "is this an OpenAI-compatible server?");
-    std::vector<std::string> names;
-    std::string owner;
-    for (const Json& entry : list["data"]) {
-      if (!entry.is_object() || !entry.contains("id") || !entry["id"].is_string()) continue;
-      names.push_back(entry["id"].get<std::string>());
-      if ((config.model.empty() || names.back() == config.model) && entry.contains("owned_by") && entry["owned_by"].is_string())
-        owner = entry["owned_by"].get<std::string>();
-    }
-    model = config.model;
-    if (model.empty()) {
-      check(names.size() == 1, name, "one model, or its name", joined_names(names), "name it: --model-name NAME");
-      model = names[0];
-    }
-    check(std::find(names.begin(), names.end(), model) != names.end(), name, "model '" + model + "'", joined_names(names));
-    api = config.api;
+  void choose_api(const std::string& wanted) {
+    api = wanted;
     if (api == "auto") {
+      const std::string& owner = served.owner();
       api = owner == "vllm" ? "vllm" : owner == "llamacpp" ? "llama" : owner == "me" ? "echo" : "";
-      check(!api.empty(), name + ": kind of server", "vllm, llamacpp or me as the model's owner", "'" + one_line(owner).substr(0, 80) + "'",
-            "say what it answers to: --api vllm, echo or llama");
+      check(!api.empty(), "server " + served.base() + "/v1/models: kind of server", "vllm, llamacpp or me as the model's owner",
+            "'" + one_line(owner).substr(0, 80) + "'", "say what it answers to: --api vllm, echo or llama");
     }
     check(api == "vllm" || api == "echo" || api == "llama", "server.api", "auto, vllm, echo or llama", "'" + api + "'",
           nearest_hint(api, {"auto", "vllm", "echo", "llama"}));
   }
 
   Json post(const std::string& path, const Json& question, const std::string& name) const {
-    Json answer = parse_json(client.post(path, question.dump(-1, ' ', false, Json::error_handler_t::replace)), name);
-    if (answer.is_object() && answer.contains("error")) fail(name, "an answer", to_line(answer["error"]).substr(0, 200));
-    if (answer.is_object() && answer.contains("model") && answer["model"] != Json(model))
-      fail(name + ": model", "'" + model + "'", to_line(answer["model"]).substr(0, 200), "the server answers with another model");
+    Json answer = served.post(path, question, name);
+    served.check_answerer(answer, name);
     return answer;
   }
 
@@ -126,35 +82,36 @@ struct ServerTeacher::State {
 
 ServerTeacher::ServerTeacher(const std::string& address, const ServerConfig& config, std::shared_ptr<const Tokenizer> tokenizer, int64_t k,
                              uint64_t seed)
-    : state_(new State{HttpClient(without_version(address), server_options(config, seed)), std::move(tokenizer), k, "", "", nullptr}) {
-  state_->guarded([&] { return state_->choose_model(config); });
+    : state_(new State{ServedModel(address, config.model, server_options(config, seed)), std::move(tokenizer), k, "", nullptr}) {
+  state_->served.guarded([&] { return state_->choose_api(config.api); });
   if (state_->api == "echo") state_->texts = std::make_unique<TokenTexts>(*state_->tokenizer);
 }
 
 ServerTeacher::~ServerTeacher() = default;
 
-std::string ServerTeacher::fingerprint() const { return state_->api + " " + state_->model + " at " + state_->client.base(); }
+std::string ServerTeacher::fingerprint() const { return state_->api + " " + state_->served.name() + " at " + state_->served.base(); }
 
 Json ServerTeacher::facts() const {
-  return {{"address", state_->client.base()}, {"model", state_->model}, {"api", state_->api},
+  return {{"address", state_->served.base()}, {"model", state_->served.name()}, {"api", state_->api},
           {"weights", "no fingerprint: what a server holds is known by its name alone"}};
 }
 
 std::vector<SaidPosition> ServerTeacher::ask(const RowSegment& segment) const {
   const State& s = *state_;
-  return s.guarded([&] {
-    const std::string name = "server " + s.client.base() + ", " + segment.name();
+  return s.served.guarded([&] {
+    const std::string name = "server " + s.served.base() + ", " + segment.name();
     std::vector<SaidPosition> out;
     if (s.api == "llama") {
       out = s.ask_llama(segment, name);
     } else if (s.api == "vllm") {
-      const Json question = {{"model", s.model},     {"prompt", segment.ids},  {"max_tokens", 1},
+      const Json question = {{"model", s.served.name()},     {"prompt", segment.ids},  {"max_tokens", 1},
                              {"temperature", 0.0}, {"prompt_logprobs", s.k}, {"return_token_ids", true}};
       out = read_vllm_answer(s.post("/v1/completions", question, name), segment.ids, s.k, name);
     } else {
       int32_t bos = -1;
       const std::string text = s.text_of(segment, bos);
-      const Json question = {{"model", s.model}, {"prompt", text}, {"max_tokens", 1}, {"temperature", 0.0}, {"logprobs", s.k}, {"echo", true}};
+      const Json question = {{"model", s.served.name()}, {"prompt", text},  {"max_tokens", 1},
+                             {"temperature", 0.0},       {"logprobs", s.k}, {"echo", true}};
       out = read_echo_answer(s.post("/v1/completions", question, name), segment.ids, bos, s.k, *s.texts, name);
     }
     for (size_t t = 0; t < out.size(); ++t) {

@@ -96,7 +96,8 @@ class GgufBpeTokenizer final : public VocabularyTokenizer {
     Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"add_bos_token", add_bos()}, {"bos_token", text(bos())}, {"eos_token",
         text(eos())},
                    {"pad_token", text(pad())}, {"clean_up_tokenization_spaces", false}};
-    if (const Json chat = chat_templates_json({vocabulary_.chat_template, vocabulary_.chat_templates}); !chat.is_null()) config["chat_template"] = chat;
+    if (const Json chat = chat_templates_json({vocabulary_.chat_template, vocabulary_.chat_templates}); !chat.is_null())
+      config["chat_template"] = chat;
     return {{"tokenizer.json", json.dump(1) + "\n"}, {"tokenizer_config.json", config.dump(2) + "\n"}};
   }
 

@@ -59,7 +59,8 @@ ChatTemplates chat_templates_of(const Json& config, const std::string& name) {
   const std::string what = name + ": chat_template";
   if (!found->is_array()) fail(what, "a text, or a list of {name, template}", to_line(*found).substr(0, 60));
   for (const Json& entry : *found) {
-    const bool whole = entry.is_object() && entry.contains("name") && entry["name"].is_string() && entry.contains("template") && entry["template"].is_string();
+    const bool whole =
+        entry.is_object() && entry.contains("name") && entry["name"].is_string() && entry.contains("template") && entry["template"].is_string();
     if (!whole) fail(what, "entries {name, template}, both text", to_line(entry).substr(0, 60));
     if (entry["name"] == "default") out.used = entry["template"].get<std::string>();
     else out.others.emplace_back(entry["name"].get<std::string>(), entry["template"].get<std::string>());

@@ -29,7 +29,8 @@ struct GgufVocabulary {
 };
 
 /// The deviation that only uncommon text meets (a normalizer that is NFC alone, as Qwen's): exports say it and go on; all others are refused.
-inline constexpr const char* kUncomposedDeviation = "text that is not in Unicode's composed form (NFC: an accent written as a mark after its letter) may "
+inline constexpr const char* kUncomposedDeviation =
+    "text that is not in Unicode's composed form (NFC: an accent written as a mark after its letter) may "
     "get other ids in GGUF readers, which do not normalize";
 
 /// Checked: lengths agree, ids inside, types known.

@@ -25,7 +25,8 @@ TokenizerSurroundings surroundings_of(const fs::path& folder, const std::string&
   for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates", ignored))
     if (entry.path().extension() == ".jinja" && entry.is_regular_file(ignored)) more.push_back(entry.path());
   std::sort(more.begin(), more.end());
-  for (const fs::path& file : more) around.others.push_back({"additional_chat_templates/" + file.filename().string(), read_file(file, kTokenizerFileLimit)});
+  for (const fs::path& file : more)
+    around.others.push_back({"additional_chat_templates/" + file.filename().string(), read_file(file, kTokenizerFileLimit)});
   for (const char* name : {"tokenizer.json", "special_tokens_map.json", "added_tokens.json"})
     if (name != main && fs::is_regular_file(folder / name)) around.others.push_back({name, read_file(folder / name, kTokenizerFileLimit)});
   return around;

@@ -62,7 +62,8 @@ std::vector<int32_t> template_ids(const Json& post, const Json& item, const std:
   std::vector<int32_t> out;
   const Json& ids = tokens.at(id).contains("ids") ? tokens.at(id).at("ids") : Json::array();
   for (const Json& number : ids) {
-    if (!number.is_number_integer() || number.get<int64_t>() < 0 || number.get<int64_t>() > INT32_MAX) fail(name + ": ids", "token ids", to_line(ids));
+    if (!number.is_number_integer() || number.get<int64_t>() < 0 || number.get<int64_t>() > INT32_MAX)
+      fail(name + ": ids", "token ids", to_line(ids));
     out.push_back(number.get<int32_t>());
   }
   return out;

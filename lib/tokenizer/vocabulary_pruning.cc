@@ -237,7 +237,8 @@ std::string merges_file(const Json& json) {
 PrunedTokenizer prune_tokenizer(const Tokenizer& tokenizer, std::vector<bool> used) {
   std::map<std::string, std::string> files;
   for (const TokenizerFile& file : tokenizer.files()) files[file.name] = file.content;
-  const bool model = files.count("tokenizer.model") > 0, two = !model && !files.count("tokenizer.json") && files.count("vocab.json") && files.count("merges.txt");
+  const bool model = files.count("tokenizer.model") > 0,
+             two = !model && !files.count("tokenizer.json") && files.count("vocab.json") && files.count("merges.txt");
   const bool json = two || files.count("tokenizer.json") > 0;
   check(model || json, "pruning the vocabulary", "a tokenizer.model or a tokenizer.json", tokenizer.kind() + " without either");
   used.resize(static_cast<size_t>(tokenizer.size()), false);

@@ -4,7 +4,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/check.h"
 
@@ -22,6 +21,7 @@ std::vector<at::Tensor> tensors_of(const std::vector<TrainParameter>& parameters
 AdamW::AdamW(const std::vector<TrainParameter>& parameters, const TrainConfig& config, ProcessGroup& group, int64_t bucket_elements)
     : parameters_(parameters), config_(config), ranks_(group), buckets_(tensors_of(parameters), group, bucket_elements),
       buckets_empty_(buckets_.buckets().empty()) {
+  if (!parameters_.empty()) device_ = parameters_[0].tensor.device();
   groups_.resize(2);
   groups_[1].decay = false;
   if (whole()) {
@@ -36,7 +36,8 @@ AdamW::AdamW(const std::vector<TrainParameter>& parameters, const TrainConfig& c
       const int64_t begin = std::max(from, member.begin), end = std::min(to, member.begin + p.tensor.numel());
       if (begin >= end) continue;
       check(p.tensor.is_contiguous(), "parameter " + p.name, "contiguous memory", "strides");
-      add(group_of(p), {member.tensor, b, begin - member.begin, begin - from}, p.tensor.detach().view({-1}).narrow(0, begin - member.begin, end - begin));
+      add(group_of(p), {member.tensor, b, begin - member.begin, begin - from},
+          p.tensor.detach().view({-1}).narrow(0, begin - member.begin, end - begin));
     }
   }
 }
@@ -57,7 +58,7 @@ void AdamW::add(Group& group, const Piece& piece, const at::Tensor& weight) {
   group.steps.push_back(at::zeros({}, weight.options().dtype(at::kFloat).requires_grad(false)));
 }
 
-double AdamW::step(double lr, double tokens) {
+at::Tensor AdamW::step(double lr, double tokens) {
   const at::NoGradGuard no_grad;
   buckets_.finish();
   std::vector<at::Tensor> all;
@@ -71,24 +72,21 @@ double AdamW::step(double lr, double tokens) {
       all.push_back(group.gradients.back());
     }
   }
-  // One norm per tensor, summed in a fixed order in double: the same bits on every run.
-  double squares = 0;
-  for (const at::Tensor& g : all) {
-    const double norm = at::linalg_vector_norm(g).item<double>();
-    squares += norm * norm;
-  }
-  at::Tensor over_ranks = at::scalar_tensor(squares, at::kDouble);
-  ranks_.all_reduce_sum(over_ranks);
-  const double norm = std::sqrt(over_ranks.item<double>()) / tokens;
-  double scale = 1 / tokens;
-  if (config_.clip > 0 && norm > config_.clip) scale *= config_.clip / (norm + 1e-6);
-  if (!all.empty()) at::_foreach_mul_(all, scale);
+  // One norm per tensor, summed in a fixed order in double: the same bits on every run. All of it stays on the device.
+  at::Tensor squares = at::zeros({}, at::TensorOptions(at::kDouble).device(device_));
+  if (!all.empty()) squares = at::stack(at::_foreach_norm(all)).to(at::kDouble).square().sum();
+  ranks_.all_reduce_sum(squares);
+  const at::Tensor norm = squares.sqrt() / tokens;
+  at::Tensor scale = at::full_like(norm, 1 / tokens);
+  if (config_.clip > 0) scale = at::where(norm.gt(config_.clip), scale * config_.clip / (norm + 1e-6), scale);
+  const at::Tensor not_finite = norm.isfinite().logical_not().to(at::kFloat);
+  if (!all.empty()) at::_foreach_mul_(all, scale.to(all[0].scalar_type()));
   count_ += 1;
   for (Group& g : groups_) {
     if (g.weights.empty()) continue;
     at::_foreach_add_(g.steps, 1);
     at::_fused_adamw_(g.weights, g.gradients, g.first, g.second, {}, g.steps, lr * g.lr_scale, config_.beta1, config_.beta2,
-                      g.decay ? config_.weight_decay : 0.0, 1e-8, false, false);
+                      g.decay ? config_.weight_decay : 0.0, 1e-8, false, false, /*grad_scale=*/std::nullopt, /*found_inf=*/not_finite);
   }
   gather(&Group::weights, [&](size_t parameter, const at::Tensor& elements) {
     parameters_[parameter].tensor.detach().view({-1}).copy_(elements);

@@ -12,8 +12,9 @@ class AdamW {
   AdamW(const std::vector<TrainParameter>& parameters, const TrainConfig& config, ProcessGroup& group, int64_t bucket_elements = kBucketElements);
   void zero();        ///< drops all gradients
   void arm() { buckets_.arm(); }  ///< before the step's last backward
-  /// Sums gradients over the ranks, divides by `tokens`, clips, steps. Returns the norm before clipping. Every rank takes part.
-  double step(double lr, double tokens);
+  /// Sums gradients over the ranks, divides by `tokens`, clips, steps. Returns the norm before clipping, a float64 scalar on the weights' device:
+  /// nothing waits for it. Where it is not finite, weights and moments stay as they are. Every rank takes part.
+  at::Tensor step(double lr, double tokens);
   /// Whole tensors, the same for any number of ranks. Every rank takes part.
   void save(Snapshot& snapshot);
   void load(const Snapshot& snapshot);
@@ -41,6 +42,7 @@ class AdamW {
   ProcessGroup& ranks_;
   GradientBuckets buckets_;
   bool buckets_empty_;
+  at::Device device_ = at::kCPU;
   double count_ = 0;  ///< steps done
   std::vector<Group> groups_;
 };

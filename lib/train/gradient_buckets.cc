@@ -18,7 +18,8 @@ struct GradientBuckets::Hook : torch::autograd::PostAccumulateGradHook {
   size_t bucket_, member_;
 };
 
-GradientBuckets::GradientBuckets(std::vector<at::Tensor> tensors, ProcessGroup& group, int64_t elements) : tensors_(std::move(tensors)), group_(group) {
+GradientBuckets::GradientBuckets(std::vector<at::Tensor> tensors, ProcessGroup& group, int64_t elements)
+    : tensors_(std::move(tensors)), group_(group) {
   if (group.size() == 1) return;
   // Backward meets the last layers first.
   int64_t held = 0;

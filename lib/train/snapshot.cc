@@ -37,7 +37,8 @@ bool read_snapshot(const fs::path& file, const std::string& fingerprint, Snapsho
   for (const auto& [name, entry] : reader.tensors()) {
     at::Tensor tensor = at::empty(entry.shape, at::TensorOptions().dtype(entry.dtype == Dtype::i64 ? at::kLong : at::kFloat));
     const auto bytes = reader.bytes(name);
-    check(bytes.size() == static_cast<size_t>(tensor.nbytes()), file.string() + ": tensor '" + name + "'", "float32 or int64", dtype_name(entry.dtype));
+    check(bytes.size() == static_cast<size_t>(tensor.nbytes()), file.string() + ": tensor '" + name + "'", "float32 or int64",
+          dtype_name(entry.dtype));
     std::memcpy(tensor.data_ptr(), bytes.data(), bytes.size());
     snapshot.tensors[name] = tensor;
   }

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -33,13 +34,19 @@ double schedule_factor(const TrainConfig& c, int64_t step) {
   return c.min_lr + (1 - c.min_lr) * 0.5 * (1 + std::cos(M_PI * std::min(done, 1.0)));
 }
 
+NamedSum::NamedSum(std::string called, at::Tensor scalar) : name(std::move(called)), value(std::move(scalar)) {}
+NamedSum::NamedSum(std::string called, double number) : name(std::move(called)), value(at::scalar_tensor(number, at::kDouble)) {}
+
 namespace {
+
+constexpr int64_t kDeviceLogEvery = 10;  ///< steps that a GPU works ahead before its numbers are read
 
 void check_config(const TrainConfig& c) {
   check(c.steps > 0 && c.batch > 0 && c.accumulate > 0, "train", "steps, batch and accumulate above 0");
   check(c.schedule == "cosine" || c.schedule == "wsd" || c.schedule == "constant", "train.schedule", "cosine, wsd or constant", c.schedule);
   check(c.result == "last" || c.result == "best", "train.result", "last or best", c.result);
   check(c.snapshot_every > 0, "train.snapshot_every", "1 or more", std::to_string(c.snapshot_every));
+  check(c.log_every >= 0, "train.log_every", "0 (1 on the CPU, 10 on CUDA) or more", std::to_string(c.log_every));
 }
 
 /// Every number summed over the ranks.
@@ -49,9 +56,68 @@ void sum_over_ranks(ProcessGroup& group, std::vector<double>& numbers) {
   std::copy_n(sums.const_data_ptr<double>(), numbers.size(), numbers.begin());
 }
 
+/// What happened since the log's last line. Numbers of the device stay there until they are read, all in one copy.
+class Unread {
+ public:
+  explicit Unread(at::Device device) : options_(at::TensorOptions(at::kDouble).device(device)) {}
+
+  void add(const StepLoss& loss) {
+    const auto value = [&](const at::Tensor& t) { return t.detach().to(options_); };
+    step_sum_ = step_sum_.defined() ? step_sum_ + value(loss.sum) : value(loss.sum);
+    for (const NamedSum& sum : loss.sums) {
+      const auto found = std::find_if(sums_.begin(), sums_.end(), [&](const NamedSum& s) { return s.name == sum.name; });
+      if (found == sums_.end()) sums_.push_back({sum.name, value(sum.value)});
+      else found->value = found->value + value(sum.value);
+    }
+  }
+  /// Ends a step (from 0), whose gradient had this norm and which learned from so many tokens, all ranks together.
+  void end_step(int64_t step, const at::Tensor& norm, double tokens, double positions, double flops) {
+    if (steps_ == 0) loss_ = at::zeros({}, options_), bad_loss_ = at::zeros({}, options_), bad_norm_ = at::zeros({}, options_);
+    loss_ = loss_ + step_sum_;
+    norm_ = norm.to(options_);
+    const double number = static_cast<double>(step + 1);
+    const auto first_bad = [&](const at::Tensor& seen, const at::Tensor& now) {
+      return at::where(seen.eq(0).logical_and_(now.isfinite().logical_not()), at::full_like(seen, number), seen);
+    };
+    bad_loss_ = first_bad(bad_loss_, step_sum_);
+    bad_norm_ = first_bad(bad_norm_, norm_);
+    step_sum_ = at::Tensor();
+    ++steps_;
+    tokens_ += tokens, positions_ += positions, flops_ += flops;
+  }
+
+  struct Numbers {
+    double loss = 0, norm = 0, bad_loss = 0, bad_norm = 0, tokens = 0, positions = 0, flops = 0;
+    std::vector<std::pair<std::string, double>> sums;
+  };
+  /// Waits for the device. Every rank at the same step.
+  Numbers read(ProcessGroup& group) {
+    std::vector<at::Tensor> scalars{loss_, norm_, bad_loss_, bad_norm_};
+    for (const NamedSum& sum : sums_) scalars.push_back(sum.value);
+    const at::Tensor here = at::stack(scalars).to(at::kCPU);
+    const double* number = here.const_data_ptr<double>();
+    std::vector<double> shared{number[0]};
+    for (int64_t i = 4; i < here.size(0); ++i) shared.push_back(number[i]);
+    sum_over_ranks(group, shared);
+    Numbers out{shared[0], number[1], number[2], number[3], tokens_, positions_, flops_, {}};
+    for (size_t i = 0; i < sums_.size(); ++i) out.sums.push_back({sums_[i].name, shared[1 + i]});
+    *this = Unread(options_.device());
+    return out;
+  }
+  int64_t steps() const { return steps_; }
+
+ private:
+  at::TensorOptions options_;
+  at::Tensor step_sum_, loss_, norm_, bad_loss_, bad_norm_;  ///< the last two: number of the first step with one that is not finite, or 0
+  std::vector<NamedSum> sums_;
+  int64_t steps_ = 0;
+  double tokens_ = 0, positions_ = 0, flops_ = 0;
+};
+
 }  // namespace
 
-TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& loss, Source& source, ProcessGroup& group, const TrainerOptions& options) {
+TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& loss, Source& source, ProcessGroup& group,
+                  const TrainerOptions& options) {
   const TrainConfig& config = options.config;
   check_config(config);
   const fs::path file = options.folder / "snapshot.safetensors", best_file = options.folder / "best.safetensors";
@@ -91,54 +157,56 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
   Progress progress(options.label, config.steps, "steps");
   progress.start_at(first);
   Throughput throughput(options.device, options.bf16, group.size());
+  const int64_t log_every = config.log_every > 0 ? config.log_every : options.device.is_cpu() ? 1 : kDeviceLogEvery;
+  const int64_t tail = config.steps - std::max<int64_t>(1, config.steps / 10);
   double tail_loss = 0, tail_tokens = 0;
+  Unread unread(options.device);
   Batch batch;
   for (int64_t step = first; step < config.steps; ++step) {
-    throughput.begin();
+    if (unread.steps() == 0) throughput.begin();
     if (options.before_step) options.before_step(step);
     optimizer.zero();
-    double tokens = 0, sum = 0, positions = 0, flops = 0;
-    std::vector<std::pair<std::string, double>> sums;
+    double tokens = 0, positions = 0, flops = 0;
     for (int64_t part = 0; part < config.accumulate; ++part) {
       source.next(batch);
-      StepLoss step_loss = loss(batch);
-      const double value = step_loss.sum.item<double>();
-      check(std::isfinite(value), str(options.label, ": the loss at step ", step + 1), "a finite number", std::to_string(value),
-            "the snapshot before it is kept; try a lower learning rate (train.lr)");
+      const StepLoss step_loss = loss(batch);
       if (part + 1 == config.accumulate) optimizer.arm();
       step_loss.sum.backward();
       tokens += step_loss.tokens;
-      sum += value;
       positions += step_loss.positions > 0 ? step_loss.positions : step_loss.tokens;
       flops += step_loss.flops;
-      for (size_t i = 0; i < step_loss.sums.size(); ++i) {
-        if (sums.size() <= i) sums.push_back({step_loss.sums[i].first, 0});
-        sums[i].second += step_loss.sums[i].second;
-      }
+      unread.add(step_loss);
     }
     // All ranks stop at one step: whose signal it was does not matter.
-    std::vector<double> shared = {tokens, sum, positions, flops, stop_signal() != 0 ? 1.0 : 0.0};
-    for (const auto& [name, value] : sums) shared.push_back(value);
+    std::vector<double> shared = {tokens, positions, flops, stop_signal() != 0 ? 1.0 : 0.0};
     sum_over_ranks(group, shared);
-    tokens = shared[0], sum = shared[1], positions = shared[2], flops = shared[3];
-    const bool stopping = shared[4] > 0;
-    for (size_t i = 0; i < sums.size(); ++i) sums[i].second = shared[i + 5];
-    tokens = std::max(tokens, 1.0);
+    tokens = std::max(shared[0], 1.0);
+    const bool stopping = shared[3] > 0, last = step + 1 == config.steps;
     const double lr = config.lr * schedule_factor(config, step);
-    const double norm = optimizer.step(lr, tokens);
-    check(std::isfinite(norm), str(options.label, ": the gradient's norm at step ", step + 1), "a finite number", std::to_string(norm),
-          "the snapshot before it is kept; try a lower learning rate (train.lr)");
+    const at::Tensor norm = optimizer.step(lr, tokens);
     if (options.after_step) options.after_step(step + 1);
     ema.update(step + 1);
-    throughput.end(positions, flops);
-    result.tokens += tokens;
-    if (step >= config.steps - std::max<int64_t>(1, config.steps / 10)) tail_loss += sum, tail_tokens += tokens;
+    unread.end_step(step, norm, tokens, shared[1], shared[2]);
 
-    Json line = {{"step", step + 1}, {"loss", sum / tokens}, {"lr", lr}, {"norm", norm}, {"tokens", tokens}, {"seconds", elapsed()}};
-    for (const auto& [name, value] : sums) line[name] = value / tokens;
+    const bool evaluating = options.evaluate && ((step + 1) % eval_every == 0 || last);
+    const bool saving = !last && ((step + 1) % config.snapshot_every == 0 || stopping);
+    if ((step + 1) % log_every != 0 && !evaluating && !saving && !last && !stopping && step + 1 != tail) continue;
+    const Unread::Numbers now = unread.read(group);
+    const auto finite = [&](const char* what, double bad, double value) {
+      check(bad == 0, str(options.label, ": ", what, " at step ", static_cast<int64_t>(bad)), "a finite number",
+            std::isfinite(value) ? "nan or inf" : std::to_string(value), "the snapshot before it is kept; try a lower learning rate (train.lr)");
+    };
+    // A loss that only another rank saw is in the sum, and its gradient in the norm.
+    finite("the loss", now.bad_loss == 0 && now.bad_norm == 0 && !std::isfinite(now.loss) ? static_cast<double>(step + 1) : now.bad_loss, now.loss);
+    finite("the gradient's norm", now.bad_norm, now.norm);
+    throughput.end(now.positions, now.flops);
+    result.tokens += now.tokens;
+    if (step >= tail) tail_loss += now.loss, tail_tokens += now.tokens;
+
+    Json line = {{"step", step + 1}, {"loss", now.loss / now.tokens}, {"lr", lr}, {"norm", now.norm}, {"tokens", now.tokens}, {"seconds", elapsed()}};
+    for (const auto& [name, value] : now.sums) line[name] = value / now.tokens;
     throughput.add_to(line);
-    const bool last = step + 1 == config.steps;
-    if (options.evaluate && ((step + 1) % eval_every == 0 || last)) {
+    if (evaluating) {
       ema.swap();
       result.held_out = options.evaluate();
       ema.swap();
@@ -152,8 +220,8 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
       }
     }
     if (log) log->write(line);
-    progress.update(step + 1, str("loss ", sum / tokens, ", ", throughput.words()));
-    if (!last && ((step + 1) % config.snapshot_every == 0 || stopping)) save(file, step + 1);
+    progress.update(step + 1, str("loss ", now.loss / now.tokens, ", ", throughput.words()));
+    if (saving) save(file, step + 1);
     if (stopping && !last) throw Stopped{stop_signal() != 0 ? stop_signal() : SIGTERM};
   }
   optimizer.zero();

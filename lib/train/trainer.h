@@ -20,11 +20,19 @@ struct TrainParameter {
   double lr_scale = 1;  ///< share of the learning rate
 };
 
+/// A number for the log; on a GPU it is read when a line is written, not before.
+struct NamedSum {
+  std::string name;
+  at::Tensor value;  ///< a scalar on any device
+  NamedSum(std::string called, at::Tensor scalar);
+  NamedSum(std::string called, double number);
+};
+
 /// What a loss function gives for one batch: a differentiable sum over `tokens` valid tokens, and named sums for the log.
 struct StepLoss {
   at::Tensor sum;
   double tokens = 0;
-  std::vector<std::pair<std::string, double>> sums;
+  std::vector<NamedSum> sums;
   double positions = 0;  ///< tokens read, learned or not: what tokens/s counts; 0: as `tokens`
   double flops = 0;      ///< floating-point operations the models need for them, forward and backward; 0: not known, and no utilisation is logged
 };
@@ -62,7 +70,9 @@ double schedule_factor(const TrainConfig& config, int64_t step);
 
 /// AdamW over any loss: gradient sums are divided by the valid tokens of all accumulation steps and ranks, clipped, applied.
 /// Parameters are changed in place. Killed anywhere and run again with the same options, it ends with the same bits.
-/// A loss that is not finite: Error naming the step; the last good snapshot stays.
-TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& loss, Source& source, ProcessGroup& group, const TrainerOptions& options);
+/// A loss that is not finite: Error naming the step, which changes no weight; the last good snapshot stays. The device is waited for only every
+/// config.log_every steps, and where a snapshot or an evaluation is due.
+TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& loss, Source& source, ProcessGroup& group,
+                  const TrainerOptions& options);
 
 }  // namespace attar

@@ -7,31 +7,17 @@
 #include "base/check.h"
 #include "data_path.h"
 #include "data/source.h"
+#include "small_model.h"
 #include "spec/model_spec.h"
 
 namespace attar {
 namespace {
 
-ModelSpec calibrated_spec() {
-  ModelSpec s;
-  s.vocab = 50, s.hidden = 32, s.head_size = 8, s.context = 32;
-  s.layers.assign(2, LayerSpec{.ffn = 64, .heads = 4, .kv_heads = 2});
-  return s;
-}
+ModelSpec calibrated_spec() { return small_shape(50, 32, 8, 2, LayerSpec{.ffn = 64, .heads = 4, .kv_heads = 2}); }
 
 TokenRows padded_rows() {
-  TokenRows out;
-  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(3);
-  out.ids = at::randint(1, 50, {10, 16}, generator, at::kInt);
-  out.learn = at::ones({10, 16}, at::kByte);
-  out.segments = at::zeros({10, 16}, at::kInt);
-  out.lengths = at::full({10}, 16, at::kInt);
-  for (int64_t row : {2, 7}) {
-    out.segments[row].slice(0, 9).fill_(-1);
-    out.ids[row].slice(0, 9).zero_();
-    out.lengths[row] = 9;
-  }
-  out.fingerprint = "rows";
+  TokenRows out = random_token_rows(10, 16, 50, 3);
+  for (int64_t row : {2, 7}) cut_row(out, row, 9);
   return out;
 }
 

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "base/check.h"
+#include "calibrate/gram.h"
 #include "calibrate/importance.h"
 #include "data_path.h"
+#include "kernels/matmul_tiles.h"
 #include "spec/gguf_names.h"
 
 namespace attar {
@@ -62,10 +65,7 @@ TEST(LayerWalk, ShowsInputsAndCarriesChangesOn) {
   for (; walk.layer() < walk.layers(); walk.advance())
     for (const std::vector<std::string>& names : input_groups(walk.layer())) {
       std::vector<at::Tensor> shown;
-      walk.show({names[0]}, [&](const std::string& name, const at::Tensor& x) {
-        EXPECT_EQ(name, names[0]);
-        shown.push_back(x.clone());
-      });
+      walk.show(names[0], [&](const at::Tensor& x) { shown.push_back(x.clone()); });
       at::Tensor expected;
       Decoder fresh(model.spec(), model.weights());
       fresh.set_observer([&](const std::string& name, const at::Tensor& x) {
@@ -79,6 +79,79 @@ TEST(LayerWalk, ShowsInputsAndCarriesChangesOn) {
   std::vector<at::Tensor> all;
   for (const LayerWalk::Part& part : walk.parts()) all.push_back(model.after_norm(part.states).reshape({-1, 32}).index({part.valid}));
   EXPECT_TRUE(at::allclose(at::cat(all), final_states(model, rows), 1e-4, 1e-5));
+}
+
+/// A layer in steps is the layer: the walk ends with the same bits as the plain pass over the same batches, whatever was shown on the way, in a
+/// family with one norm a half and in one with two, with and without room for what o and down read.
+TEST(LayerWalk, StepsAreThePlainForwardBitForBit) {
+  for (const bool post_norms : {false, true}) {
+    const TokenRows rows = walked_rows();
+    ModelSpec spec = walked_spec();
+    spec.post_norms = post_norms;
+    Decoder model = Decoder::random(spec, 4);
+    for (auto& [name, tensor] : model.weights()) tensor = tensor * 6;
+    const auto group = single_process();
+    for (const int64_t keep : {int64_t{0}, int64_t{9000}, int64_t{1} << 30}) {
+      LayerWalk walk(model, rows, {.rows = 7, .batch = 3, .keep_bytes = keep}, *group);
+      for (; walk.layer() < walk.layers(); walk.advance())
+        for (const std::vector<std::string>& names : input_groups(walk.layer()))
+          if (walk.layer() != 1) walk.show(names.back(), [](const at::Tensor& x) { EXPECT_TRUE(x.is_contiguous()); });
+      at::NoGradGuard no_grad;
+      for (const LayerWalk::Part& part : walk.parts()) EXPECT_TRUE(at::equal(model.after_norm(part.states), model.hidden(part.tokens))) << keep;
+    }
+  }
+}
+
+/// Every linear runs once a walk where what it gives can be kept.
+TEST(LayerWalk, RunsEveryLinearOnce) {
+  const TokenRows rows = walked_rows();
+  Decoder model = Decoder::random(walked_spec(), 4);
+  const auto group = single_process();
+  std::map<std::string, int> ran;
+  const auto walked = [&](int64_t keep) {
+    ran.clear();
+    LayerWalk walk(model, rows, {.rows = 7, .batch = 7, .keep_bytes = keep}, *group);
+    model.set_observer([&](const std::string& name, const at::Tensor&) { ++ran[name]; });
+    for (; walk.layer() < walk.layers(); walk.advance())
+      for (const std::vector<std::string>& names : input_groups(walk.layer())) walk.show(names[0], [](const at::Tensor&) {});
+    model.set_observer({});
+  };
+  walked(int64_t{1} << 30);
+  EXPECT_EQ(ran.size(), 3u * 7);
+  for (const auto& [name, times] : ran) EXPECT_EQ(times, 1) << name;
+  walked(0);
+  EXPECT_EQ(ran.at("model.layers.1.mlp.up_proj.weight"), 2);
+  EXPECT_EQ(ran.at("model.layers.1.mlp.down_proj.weight"), 1);
+}
+
+TEST(GramSum, IsTheProductAndSymmetric) {
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(3);
+  for (const int64_t in : {1, 40, 128, 300}) {
+    const at::Tensor x = at::randn({50, in}, generator, at::kFloat), y = at::randn({33, in}, generator, at::kFloat);
+    GramSum sum(in);
+    sum.add(x);
+    sum.add(y);
+    const at::Tensor got = sum.take(*single_process()), all = at::cat({x, y}).to(at::kDouble);
+    EXPECT_TRUE(at::equal(got, got.t())) << in;
+    EXPECT_TRUE(at::allclose(got.to(at::kDouble), at::mm(all.t(), all), 1e-5, 1e-4)) << in;
+  }
+}
+
+/// The sum's bits do not depend on threads where our own tiles run.
+TEST(GramSum, SameBitsForAnyThreads) {
+  if (!matrix_product_is_quickest()) GTEST_SKIP() << "LibTorch's products here";
+  const int before = at::get_num_threads();
+  const at::Tensor x = at::randn({700, 300}, at::make_generator<at::CPUGeneratorImpl>(3), at::kFloat);
+  at::Tensor first;
+  for (const int threads : {1, 2, 3}) {
+    at::set_num_threads(threads);
+    GramSum sum(300);
+    sum.add(x);
+    const at::Tensor got = sum.take(*single_process());
+    if (!first.defined()) first = got;
+    EXPECT_TRUE(at::equal(first, got)) << threads;
+  }
+  at::set_num_threads(before);
 }
 
 TEST(LayerWalk, GroupsNameEveryLinearOnce) {

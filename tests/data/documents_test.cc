@@ -148,7 +148,8 @@ class JoiningTokenizer : public ChattingTokenizer {
 
 TEST(Documents, NoTokenReachesOverTheEndOfATurn) {
   TestFolder folder;
-  write_file(folder / "chat.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"hello\"}]}\n");
+  write_file(folder / "chat.jsonl",
+             "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"hello\"}]}\n");
   const JoiningTokenizer tokenizer;
   Document document;
   ASSERT_TRUE(DocumentReader(folder / "chat.jsonl", {}, nullptr, &tokenizer).next(document));

@@ -23,7 +23,8 @@ std::vector<int64_t> numbers(int64_t first, int64_t count) {
 /// Rows of 40 one-token-longer-each examples, row r having r % 20 + 5 tokens or so.
 TokenRows some_rows(const TestFolder& folder, int count, const std::string& letter) {
   std::string text;
-  for (int i = 0; i < count; ++i) text += "{\"prompt\": \"" + std::string(static_cast<size_t>(i % 20 + 1), letter[0]) + "\", \"answer\": \"" + letter + "\"}\n";
+  for (int i = 0; i < count; ++i)
+    text += "{\"prompt\": \"" + std::string(static_cast<size_t>(i % 20 + 1), letter[0]) + "\", \"answer\": \"" + letter + "\"}\n";
   write_file(folder / (letter + ".jsonl"), text);
   DataConfig config;
   config.seq = 32;
@@ -136,7 +137,9 @@ TEST(Mix, JoinedRowsAreThePartsOneAfterTheOther) {
 
 TEST(Curriculum, LengthIsThatOfARowsDocuments) {
   TestFolder folder;
-  write_file(folder / "a.jsonl", "{\"prompt\": \"ab\", \"answer\": \"c\"}\n{\"prompt\": \"abcd\", \"answer\": \"c\"}\n{\"prompt\": \"abcdefghijkl\", \"answer\": \"cdef\"}\n");
+  write_file(
+      folder / "a.jsonl",
+      "{\"prompt\": \"ab\", \"answer\": \"c\"}\n{\"prompt\": \"abcd\", \"answer\": \"c\"}\n{\"prompt\": \"abcdefghijkl\", \"answer\": \"cdef\"}\n");
   DataConfig config;
   config.seq = 18;
   DocumentReader reader(folder / "a.jsonl", config);

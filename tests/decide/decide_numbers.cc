@@ -32,8 +32,13 @@ Json answer(const Json& q) {
     return {{"apgr", c.apgr}, {"cpt50", c.cpt50}, {"cpt80", c.cpt80}, {"small", c.small_quality}, {"large", c.large_quality}};
   }
   if (what == "threshold") {
-    const Threshold t = learn_then_test(numbers("sureness"), numbers("correct"), number("error"), number("confidence"), static_cast<uint64_t>(whole("seed")));
-    return {{"at_least", t.at_least ? Json(*t.at_least) : Json()}, {"served", t.served}, {"wrong", t.wrong}, {"p_value", t.p_value}, {"error_bound", t.error_bound}};
+    const Threshold t =
+        learn_then_test(numbers("sureness"), numbers("correct"), number("error"), number("confidence"), static_cast<uint64_t>(whole("seed")));
+    return {{"at_least", t.at_least ? Json(*t.at_least) : Json()},
+            {"served", t.served},
+            {"wrong", t.wrong},
+            {"p_value", t.p_value},
+            {"error_bound", t.error_bound}};
   }
   if (what == "ks") {
     const KolmogorovSmirnov found = kolmogorov_smirnov(numbers("a"), numbers("b"));

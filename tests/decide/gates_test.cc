@@ -11,8 +11,16 @@ namespace {
 Json measured(double value, double low, double high) { return {{"value", value}, {"low", low}, {"high", high}, {"n", 400}}; }
 
 Json two_artifacts() {
-  return {{"big", {{"bytes", 1000}, {"tasks", {{"t", {{"accuracy", measured(0.90, 0.87, 0.93)}}}}}, {"kld", {{"mean", 0.0}, {"stderr", 0.0}}}, {"perplexity", {{"value", 9.0}}}}},
-          {"small", {{"bytes", 100}, {"tasks", {{"t", {{"accuracy", measured(0.89, 0.86, 0.92)}}}}}, {"kld", {{"mean", 0.04}, {"stderr", 0.004}}}, {"perplexity", {{"value", 9.5}}}}}};
+  return {{"big",
+           {{"bytes", 1000},
+            {"tasks", {{"t", {{"accuracy", measured(0.90, 0.87, 0.93)}}}}},
+            {"kld", {{"mean", 0.0}, {"stderr", 0.0}}},
+            {"perplexity", {{"value", 9.0}}}}},
+          {"small",
+           {{"bytes", 100},
+            {"tasks", {{"t", {{"accuracy", measured(0.89, 0.86, 0.92)}}}}},
+            {"kld", {{"mean", 0.04}, {"stderr", 0.004}}},
+            {"perplexity", {{"value", 9.5}}}}}};
 }
 
 Gate gate(const std::string& path, std::optional<double> at_least, std::optional<double> at_most) {
@@ -42,7 +50,8 @@ Scores scores_of(const std::string& name, int only_big, int only_small) {
 }
 
 TEST(Gates, LimitsTestTheNumberItself) {
-  const Json judged = judge_gates({gate("small.tasks.t.accuracy", 0.88, {}), gate("small.kld", {}, 0.03), gate("small.none", 1, {})}, two_artifacts(), nullptr);
+  const Json judged =
+      judge_gates({gate("small.tasks.t.accuracy", 0.88, {}), gate("small.kld", {}, 0.03), gate("small.none", 1, {})}, two_artifacts(), nullptr);
   EXPECT_TRUE(judged[0]["passed"].get<bool>());
   EXPECT_FALSE(judged[1]["passed"].get<bool>());
   EXPECT_EQ(judged[1]["value"], 0.04);
@@ -98,7 +107,8 @@ TEST(Gates, OfASweepOneCandidateMustPassAll) {
   }
   const Json judged = judge_gates(gates, artifacts, nullptr);
   EXPECT_TRUE(gates_passed(judged));
-  const std::map<std::string, SweepCandidate> candidates = {{"g-a", {"g", {{"g.type", "a"}}}}, {"g-b", {"g", {{"g.type", "b"}}}}, {"g-c", {"g", {{"g.type", "c"}}}}};
+  const std::map<std::string, SweepCandidate> candidates = {
+      {"g-a", {"g", {{"g.type", "a"}}}}, {"g-b", {"g", {{"g.type", "b"}}}}, {"g-c", {"g", {{"g.type", "c"}}}}};
   const Json decision = decide(artifacts, judged, candidates);
   EXPECT_EQ(decision["choice"], "g-b");
   EXPECT_EQ(decision["candidates"].size(), 3u);
@@ -127,6 +137,30 @@ TEST(Choice, FrontsOfSizeLatencyAndCost) {
   EXPECT_EQ(decision["fronts"]["latency"], Json::array({"big"}));
   EXPECT_FALSE(decision["fronts"].contains("cost"));
   EXPECT_EQ(decision["choice"], "small");
+}
+
+TEST(Gates, MetricsOfOtherKindsArePairedToo) {
+  Json artifacts = two_artifacts();
+  artifacts["big"]["tasks"]["t"]["rouge_l"] = measured(0.60, 0.57, 0.63);
+  artifacts["small"]["tasks"]["t"]["rouge_l"] = measured(0.59, 0.56, 0.62);
+  Scores big = scores_of("big", 6, 2), small = scores_of("small", 6, 2);
+  for (Scores* s : {&big, &small}) {
+    s->header.metrics = {"exact_match", "rouge_l"};
+    for (size_t i = 0; i < s->rows.size(); ++i)
+      s->rows[i].values = {s->rows[i].correct() ? 1.0 : 0.0, 0.4 + 0.001 * static_cast<double>(i) - (s == &small ? 0.01 : 0)};
+  }
+  const ScoresOf scores = [&](const std::string& id, const std::string&) { return id == "big" ? &big : &small; };
+  // The same difference on every row: paired its interval is a point, unpaired it is six points wide.
+  const NumberDifference paired = number_difference(artifacts, "small", "big", "tasks.t.rouge_l", scores);
+  EXPECT_EQ(paired.method, "paired, Student");
+  EXPECT_NEAR(paired.difference.value, -0.01, 1e-12);
+  EXPECT_NEAR(paired.difference.high - paired.difference.low, 0, 1e-9);
+  EXPECT_FALSE(judge_gates({within("small.tasks.t.rouge_l", "big", 0.02)}, artifacts, nullptr)[0]["passed"].get<bool>());
+  EXPECT_TRUE(judge_gates({within("small.tasks.t.rouge_l", "big", 0.02)}, artifacts, scores)[0]["passed"].get<bool>());
+  EXPECT_EQ(number_difference(artifacts, "small", "big", "tasks.t.accuracy", scores).method, "paired, Tango 1998");
+  artifacts["big"]["tasks"]["t"]["exact_match"] = measured(0.9, 0.87, 0.93);
+  artifacts["small"]["tasks"]["t"]["exact_match"] = measured(0.9, 0.87, 0.93);
+  EXPECT_EQ(number_difference(artifacts, "small", "big", "tasks.t.exact_match", scores).method, "paired, Tango 1998");
 }
 
 }  // namespace

@@ -18,21 +18,29 @@ fs::path small_run(const fs::path& place, const std::string& bytes, double accur
   write_json(place / "report" / "report.json",
              {{"verdict", passed ? "pass" : "fail"},
               {"name", "job"},
-              {"artifacts", {{"gguf", {{"stage", "gguf"}, {"path", "gguf/model.gguf"}, {"sha256", sha256(bytes)}, {"bytes", bytes.size()}, {"parameters", 10},
-                                       {"tasks", {{"t", {{"accuracy", {{"value", accuracy}, {"low", accuracy - 0.02}, {"high", accuracy + 0.02}, {"n", 500}}}}}}}}}}},
+              {"artifacts",
+               {{"gguf",
+                 {{"stage", "gguf"},
+                  {"path", "gguf/model.gguf"},
+                  {"sha256", sha256(bytes)},
+                  {"bytes", bytes.size()},
+                  {"parameters", 10},
+                  {"tasks", {{"t", {{"accuracy", {{"value", accuracy}, {"low", accuracy - 0.02}, {"high", accuracy + 0.02}, {"n", 500}}}}}}}}}}},
               {"gates", Json::array({Json{{"path", "gguf.tasks.t.accuracy"}, {"passed", passed}}})},
               {"summary", {{"choice", passed ? Json("gguf") : Json()}}},
               {"data", {{"train", {{"path", "train.jsonl"}, {"sha256", "d0"}}}}},
-              {"lineage", {{"student", {{"kind", "distill"}, {"key", "k1"}, {"inputs", Json::object()}}},
-                           {"other", {{"kind", "distill"}, {"key", "k3"}, {"inputs", Json::object()}}},
-                           {"gguf", {{"kind", "export"}, {"key", "k2"}, {"inputs", {{"model", {{"name", "student"}, {"key", "k1"}}}}}}}}}});
+              {"lineage",
+               {{"student", {{"kind", "distill"}, {"key", "k1"}, {"inputs", Json::object()}}},
+                {"other", {{"kind", "distill"}, {"key", "k3"}, {"inputs", Json::object()}}},
+                {"gguf", {{"kind", "export"}, {"key", "k2"}, {"inputs", {{"model", {{"name", "student"}, {"key", "k1"}}}}}}}}}});
   return place;
 }
 
 TEST(Registry, AddPromoteRollBack) {
   TestFolder folder;
   Registry registry(folder.path() / "r.db", true);
-  const RegistryModel one = registry.add(small_run(folder.path() / "a", "aaaa", 0.8), "", ""), two = registry.add(small_run(folder.path() / "b", "bbbbb", 0.9), "gguf", "");
+  const RegistryModel one = registry.add(small_run(folder.path() / "a", "aaaa", 0.8), "", ""),
+                      two = registry.add(small_run(folder.path() / "b", "bbbbb", 0.9), "gguf", "");
   EXPECT_EQ(one.label(), "job@1");
   EXPECT_EQ(two.label(), "job@2");
   EXPECT_EQ(registry.add(folder.path() / "a", "", "").id, one.id);  // the same file once

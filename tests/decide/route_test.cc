@@ -44,7 +44,8 @@ TEST(Route, GuaranteeHoldsInAtLeast95PercentOf200Draws) {
 }
 
 TEST(Route, AThresholdThatIsOnlyThePointEstimateDoesNotHold) {
-  // The same draws with the loosest threshold whose observed share of wrong answers is within bounds: it fails far more often than one time in twenty.
+  // The same draws with the loosest threshold whose observed share of wrong answers is within bounds: it fails far more often than one time in
+  // twenty.
   int64_t held = 0;
   for (uint64_t draw = 0; draw < 200; ++draw) {
     const Scores scores = random_scores("small", 1500, draw, 0.5);
@@ -167,8 +168,11 @@ TEST(Scores, DamagedFilesAreRefusedWithTheirLine) {
   EXPECT_NE(broken(row), "");
   EXPECT_NE(broken(head), "");
   EXPECT_NE(broken(head + "\n" + row + "\n" + row).find(":3"), std::string::npos);
-  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
-           {"\"chosen\":1", "\"chosen\":2"}, {"\"chosen\":1", "\"chosen\":-1"}, {"0.6,\"margin\"", "1.6,\"margin\""}, {"\"entropy\":0.6", "\"entropy\":null"}, {"{\"i\"", "[\"i\""}}) {
+  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{{"\"chosen\":1", "\"chosen\":2"},
+                                                                                 {"\"chosen\":1", "\"chosen\":-1"},
+                                                                                 {"0.6,\"margin\"", "1.6,\"margin\""},
+                                                                                 {"\"entropy\":0.6", "\"entropy\":null"},
+                                                                                 {"{\"i\"", "[\"i\""}}) {
     std::string text = row;
     text.replace(text.find(from), from.size(), to);
     EXPECT_NE(broken(head + "\n" + text), "") << to;

@@ -1,5 +1,7 @@
 #include "eval/energy.h"
 
+#include <cstdlib>
+
 #include "base/files.h"
 #include "data_path.h"
 #include "eval/latency.h"
@@ -47,6 +49,57 @@ TEST(Energy, SaysWhyThereIsNone) {
   EXPECT_TRUE(half.domains().empty());
 }
 
+/// The library of fake_nvml.cc, which lies beside the test: `gpus` of them, each using 1.5 J more whenever it is asked.
+std::string fake_nvml(const char* gpus) {
+  setenv("FAKE_NVML_GPUS", gpus, 1);
+  return (fs::read_symlink("/proc/self/exe").parent_path() / "fake_nvml.so").string();
+}
+
+TEST(Energy, GpusAreAddedWhereNvmlCountsThem) {
+  const TestFolder root;
+  domain_folder(root.path(), "intel-rapl:0", "package-0", "5000000", "10000000");
+  EnergyMeter meter(root.path(), fake_nvml("2"));
+  EXPECT_EQ(meter.source(), "RAPL");
+  EXPECT_EQ(meter.domains(), (std::vector<std::string>{"package-0"}));
+  meter.count_gpus(true);
+  EXPECT_EQ(meter.reason(), "");
+  EXPECT_EQ(meter.source(), "RAPL and NVML");
+  EXPECT_EQ(meter.domains(), (std::vector<std::string>{"package-0", "gpu-0", "gpu-1"}));
+  meter.start();
+  write_file(root / "intel-rapl:0/energy_uj", "7500000\n");
+  EXPECT_DOUBLE_EQ(meter.joules(), 2.5 + 2 * 1.5);
+  meter.count_gpus(false);
+  EXPECT_EQ(meter.source(), "RAPL");
+  EXPECT_EQ(meter.joules(), 0);
+}
+
+TEST(Energy, GpusAloneSayThatProcessorsAreLeftOut) {
+  const TestFolder root;
+  EnergyMeter meter(root.path(), fake_nvml("1"));
+  EXPECT_TRUE(meter.domains().empty());
+  meter.count_gpus(true);
+  EXPECT_EQ(meter.source(), "NVML");
+  EXPECT_EQ(meter.reason(), "without processors: this machine shows no RAPL counters");
+  meter.start();
+  EXPECT_DOUBLE_EQ(meter.joules(), 1.5);
+}
+
+TEST(Energy, WithoutNvmlThereIsNoNumberForAModelOnAGpu) {
+  const TestFolder root;
+  domain_folder(root.path(), "intel-rapl:0", "package-0", "5000000", "10000000");
+  for (const auto& [library, why] : std::vector<std::pair<std::string, std::string>>{
+           {"/nowhere/libnvidia-ml.so.1", "is not on this machine"}, {fake_nvml("0"), "NVML shows no GPU"}, {"libc.so.6", "NVML shows no GPU"}}) {
+    EnergyMeter meter(root.path(), library);
+    meter.count_gpus(true);
+    EXPECT_TRUE(meter.domains().empty());
+    EXPECT_NE(meter.reason().find(why), std::string::npos) << meter.reason();
+    EXPECT_EQ(meter.joules(), 0);
+  }
+  EnergyMeter broken(root.path(), fake_nvml("-3"));
+  broken.count_gpus(true);
+  EXPECT_NE(broken.reason().find("GPU 2 cannot be read"), std::string::npos) << broken.reason();
+}
+
 TEST(Energy, ATimedRunSaysWhatItUsedOrWhyNot) {
   const Decoder model = tiny_decoder();
   LatencyOptions options;
@@ -62,6 +115,8 @@ TEST(Energy, ATimedRunSaysWhatItUsedOrWhyNot) {
   EXPECT_EQ(found["joules"], 0.0);
   EXPECT_EQ(found["value"], 0.0);
   EXPECT_EQ(found["domains"], Json::array({"package-0"}));
+  EXPECT_EQ(found["source"], "RAPL");
+  EXPECT_TRUE(found["left_out"].is_null());
 }
 
 }  // namespace

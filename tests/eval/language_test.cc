@@ -154,7 +154,8 @@ TEST(Perplexity, BitsPerByteCountTheBytesOfTheScoredTokens) {
 
 TEST(Perplexity, CalibrationErrorIsTheGapOfFifteenBins) {
   // Confidence 0.9 (bin 13) right twice of four times, 0.5 (bin 7) right always.
-  const at::Tensor p = at::tensor({0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.25, 0.5, 0.25, 0.25, 0.5, 0.25}, at::kDouble).reshape({6, 3});
+  const at::Tensor p =
+      at::tensor({0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.9, 0.1, 0.0, 0.25, 0.5, 0.25, 0.25, 0.5, 0.25}, at::kDouble).reshape({6, 3});
   TokenCalibration calibration;
   calibration.add(p.log(), at::tensor({0, 0, 1, 2, 1, 1}, at::kLong));
   EXPECT_NEAR(calibration.error(), (4 * std::abs(0.5 - 0.9) + 2 * std::abs(1 - 0.5)) / 6, 1e-12);

@@ -6,6 +6,7 @@
 #include "data_path.h"
 #include "eval/label_trie.h"
 #include "eval/latency.h"
+#include "eval/task_scores.h"
 #include "eval/tiny_decoder.h"
 
 namespace attar {
@@ -77,7 +78,9 @@ TEST(TaskEval, PredictsTheLikeliestAndShortensLongPrompts) {
   const TaskConfig task = letters_task();
   std::vector<TaskExample> examples;
   for (int i = 0; i < 12; ++i) examples.push_back({"text " + str(i) + std::string(static_cast<size_t>(i * 6), 'y') + "\n", i % 6, i + 1});
-  const TaskResult result = evaluate_task(model, tokenizer, task, examples);
+  TaskOptions options;
+  options.shorten = true;
+  const TaskResult result = evaluate_task(model, tokenizer, task, examples, options);
   EXPECT_GT(result.shortened, 0);
   EXPECT_EQ(result.accuracy.n, 12);
   for (size_t i = 0; i < examples.size(); ++i) {
@@ -120,7 +123,8 @@ TEST(TaskEval, ContentFreePromptsTakeOffWhatLabelsHaveAnyway) {
   std::vector<double> mean(task.labels.size(), 0);
   for (const char* text : {"N/A\n", "\n"}) {
     std::vector<double> likelihoods;
-    for (const std::string& label : task.labels) likelihoods.push_back(plain_likelihood(model, prompt_ids(text, tokenizer), answer_ids(label, tokenizer)));
+    for (const std::string& label : task.labels)
+      likelihoods.push_back(plain_likelihood(model, prompt_ids(text, tokenizer), answer_ids(label, tokenizer)));
     double sum = 0;
     for (const double l : likelihoods) sum += std::exp(l);
     for (size_t a = 0; a < mean.size(); ++a) mean[a] += 0.5 * std::exp(likelihoods[a]) / sum;
@@ -149,7 +153,7 @@ TEST(TaskScores, KnownNumbers) {
   r.truth = {0, 0, 0, 1};
   const double sure = std::log(0.9), unsure = std::log(0.1);
   r.likelihoods = {{sure, unsure}, {sure, unsure}, {unsure, sure}, {unsure, sure}};
-  score_task(r);
+  score_classes(r);
   EXPECT_EQ(r.predicted, (std::vector<int64_t>{0, 0, 1, 1}));
   EXPECT_DOUBLE_EQ(r.accuracy.value, 0.75);
   EXPECT_LT(r.accuracy.low, 0.75);
@@ -165,7 +169,8 @@ TEST(TaskScores, KnownNumbers) {
     for (const char* part : {"value", "low", "high", "n"}) EXPECT_TRUE(r.to_json()[key].contains(part));
   EXPECT_EQ(r.details()["reliability"].size(), 15u);
   r.likelihoods[2][0] = std::nan("");
-  EXPECT_THROW(score_task(r), Error);
+  r.predicted.clear();
+  EXPECT_THROW(score_classes(r), Error);
 }
 
 TEST(Latency, CountsRunsAndTokens) {

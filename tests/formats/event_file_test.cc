@@ -28,7 +28,8 @@ TEST(EventFile, Crc32cIsThatOfItsStandard) {
 
 TEST(EventFile, RecordIsLengthSumContentSum) {
   // Event {wall_time: 1.5, step: 7, summary {value {tag: "loss", simple_value: 0.25}}}, written out by hand.
-  const std::string content = hex(std::string("\x09") + std::string("\0\0\0\0\0\0\xf8\x3f", 8)) + "1007" + "2a0d" + "0a0b" + "0a046c6f7373" + "150000803e";
+  const std::string content =
+      hex(std::string("\x09") + std::string("\0\0\0\0\0\0\xf8\x3f", 8)) + "1007" + "2a0d" + "0a0b" + "0a046c6f7373" + "150000803e";
   const std::string record = event_record(1.5, 7, {{"loss", 0.25}});
   ASSERT_EQ(record.size(), 12u + content.size() / 2 + 4);
   EXPECT_EQ(hex(record.substr(0, 8)), "1a00000000000000");

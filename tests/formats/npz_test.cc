@@ -12,8 +12,8 @@ namespace {
 
 // numpy 2.4: np.savez(f, ids=np.array([3, 1, 2], np.int32)), with a fixed time stamp.
 std::string numpys_npz() {
-  const std::string npy = std::string("\x93NUMPY\x01\x00\x76\x00", 10) + "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }" + std::string(60, ' ') + "\n" +
-                          std::string("\x03\0\0\0\x01\0\0\0\x02\0\0\0", 12);
+  const std::string npy = std::string("\x93NUMPY\x01\x00\x76\x00", 10) + "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }" +
+                          std::string(60, ' ') + "\n" + std::string("\x03\0\0\0\x01\0\0\0\x02\0\0\0", 12);
   const auto number = [](uint64_t value, int bytes) {
     std::string out;
     for (int i = 0; i < bytes; ++i) out += static_cast<char>(value >> (8 * i));
@@ -25,11 +25,14 @@ std::string numpys_npz() {
     for (int bit = 0; bit < 8; ++bit) crc = ((crc ^ (static_cast<uint8_t>(c) >> bit)) & 1) ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
   crc = ~crc;
   // numpy forces a zip64 field in the local header only.
-  const std::string local = number(0x04034b50, 4) + number(45, 2) + number(0, 2) + number(0, 2) + number(0x00210000, 4) + number(crc, 4) + number(0xFFFFFFFF, 4) +
-                            number(0xFFFFFFFF, 4) + number(7, 2) + number(20, 2) + "ids.npy" + number(1, 2) + number(16, 2) + number(npy.size(), 8) + number(npy.size(), 8);
-  const std::string entry = number(0x02014b50, 4) + number(45, 2) + number(45, 2) + number(0, 2) + number(0, 2) + number(0x00210000, 4) + number(crc, 4) +
-                            number(npy.size(), 4) + number(npy.size(), 4) + number(7, 2) + number(0, 2) + number(0, 2) + number(0, 8) + number(0, 4) + "ids.npy";
-  const std::string end = number(0x06054b50, 4) + number(0, 4) + number(1, 2) + number(1, 2) + number(entry.size(), 4) + number(local.size() + npy.size(), 4) + number(0, 2);
+  const std::string local = number(0x04034b50, 4) + number(45, 2) + number(0, 2) + number(0, 2) + number(0x00210000, 4) + number(crc, 4) +
+                            number(0xFFFFFFFF, 4) + number(0xFFFFFFFF, 4) + number(7, 2) + number(20, 2) + "ids.npy" + number(1, 2) + number(16, 2) +
+                            number(npy.size(), 8) + number(npy.size(), 8);
+  const std::string entry = number(0x02014b50, 4) + number(45, 2) + number(45, 2) + number(0, 2) + number(0, 2) + number(0x00210000, 4) +
+                            number(crc, 4) + number(npy.size(), 4) + number(npy.size(), 4) + number(7, 2) + number(0, 2) + number(0, 2) +
+                            number(0, 8) + number(0, 4) + "ids.npy";
+  const std::string end = number(0x06054b50, 4) + number(0, 4) + number(1, 2) + number(1, 2) + number(entry.size(), 4) +
+                          number(local.size() + npy.size(), 4) + number(0, 2);
   return local + npy + entry + end;
 }
 

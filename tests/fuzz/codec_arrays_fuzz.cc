@@ -10,7 +10,8 @@ using namespace attar;
 
 namespace {
 
-constexpr const char* kNames[] = {"row_begin", "entropy", "label_log_prob", "top_id", "distinct", "ids", "counts", "entries", "log_probs", "tail", "other"};
+constexpr const char* kNames[] = {"row_begin", "entropy", "label_log_prob", "top_id", "distinct", "ids",
+                                  "counts",    "entries", "log_probs",      "tail",   "other"};
 struct ItemType {
   const char* name;
   int64_t bytes;

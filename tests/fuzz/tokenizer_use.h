@@ -8,8 +8,9 @@ namespace attar {
 inline void use_tokenizer(const Tokenizer& tokenizer, std::string_view text) {
   const int64_t size = tokenizer.size();
   const std::string own(text.substr(0, 200));
-  for (const std::string& words : {std::string(" Hello, wor1d!  \n\t don't"), std::string("caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb"),
-                                   std::string("\xff\xc3 \xed\xa0\x80\0z", 8), std::string("<s>a</s><|endoftext|>"), own}) {
+  for (const std::string& words :
+       {std::string(" Hello, wor1d!  \n\t don't"), std::string("caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb"),
+        std::string("\xff\xc3 \xed\xa0\x80\0z", 8), std::string("<s>a</s><|endoftext|>"), own}) {
     for (const bool specials : {false, true}) {
       const std::vector<int32_t> ids = tokenizer.encode(words, specials);
       for (const int32_t id : ids) expect(id >= 0 && id < size, "an id outside the vocabulary");

@@ -7,7 +7,7 @@ import time
 import pytest
 
 TOOLS = ["run", "plan", "init", "doctor", "tokenizer train", "tokenizer inspect", "tokenize", "data dedup", "data split",
-         "data decontaminate", "capture", "distill", "synthesize", "prune", "calibrate", "quantize", "export", "eval", "drift", "logits",
+         "data decontaminate", "data mix", "data pack", "capture", "distill", "synthesize", "prune", "calibrate", "quantize", "export", "eval", "drift", "logits",
          "generate", "bench generate", "bench train", "bench latency", "report", "inspect", "verify", "clean", "completion", "route", "registry add", "registry list", "registry compare",
          "registry promote", "registry rollback", "registry lineage", "registry recheck"]
 

@@ -36,6 +36,15 @@ def test_generator_gives_the_same_bytes(tmp_path):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes(), name
 
 
+def test_other_tasks_are_made_of_them(tmp_path):
+    made = FOLDER.parent / "support_tasks"
+    subprocess.run([sys.executable, made / "generate.py", "--out", tmp_path], check=True)
+    names = sorted(file.name for file in made.glob("*.jsonl"))
+    assert len(names) == 6
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (made / name).read_bytes(), name
+
+
 def test_another_seed_gives_other_rows(tmp_path):
     subprocess.run([sys.executable, FOLDER / "generate.py", "--out", tmp_path, "--seed", "21", "--train", "50", "--test", "10"], check=True)
     other = (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()

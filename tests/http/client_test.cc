@@ -55,7 +55,9 @@ TEST(HttpClient, TriesAgainAfterBusyAndBrokenAnswers) {
 
 TEST(HttpClient, WhatCannotGetBetterIsNotTriedAgain) {
   for (const int status : {400, 401, 403, 404, 422, 301}) {
-    HttpTestServer server([status](const ServedRequest&) { return ServedAnswer{status, "no\nsuch thing", "Location: https://elsewhere.example/\r\n"}; });
+    HttpTestServer server([status](const ServedRequest&) {
+      return ServedAnswer{status, "no\nsuch thing", "Location: https://elsewhere.example/\r\n"};
+    });
     const std::string said = http_refusal([&] { HttpClient(server.address(), quick_options()).get("/a"); });
     EXPECT_EQ(server.requests(), 1);
     EXPECT_TRUE(says(said, server.address() + "/a") && says(said, "status " + std::to_string(status))) << said;

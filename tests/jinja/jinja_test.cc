@@ -48,18 +48,23 @@ TEST(Jinja, Expressions) {
 TEST(Jinja, IndexesAndSlicesCountCharacters) {
   const Json variables = {{"s", "h\u00e9llo"}, {"l", {1, 2, 3, 4}}};
   EXPECT_EQ(rendered("{{ s[1] }}{{ s[-1] }}{{ s[1:3] }}{{ s[:-2] }}{{ s | length }}", variables), "\u00e9o\u00e9lh\u00e9l5");
-  EXPECT_EQ(rendered("{% for i in l[::-1] %}{{ i }}{% endfor %}{% for i in l[1:] %}{{ i }}{% endfor %}{% for i in l[-2:10] %}{{ i }}{% endfor %}", variables), "432123434");
+  EXPECT_EQ(rendered("{% for i in l[::-1] %}{{ i }}{% endfor %}{% for i in l[1:] %}{{ i }}{% endfor %}{% for i in l[-2:10] %}{{ i }}{% endfor %}",
+                     variables),
+            "432123434");
   EXPECT_EQ(rendered("{% for i in l[3:0:-2] %}{{ i }}{% endfor %}[{{ l[9] }}]", variables), "42[]");
 }
 
 TEST(Jinja, LoopsScopesAndNamespaces) {
   const Json variables = {{"l", {"a", "b", "c"}}};
-  EXPECT_EQ(rendered("{% for x in l %}{{ loop.index }}{{ x }}{{ loop.first }}{{ ',' if not loop.last }}{% endfor %}", variables), "1aTrue,2bFalse,3cFalse");
+  EXPECT_EQ(rendered("{% for x in l %}{{ loop.index }}{{ x }}{{ loop.first }}{{ ',' if not loop.last }}{% endfor %}", variables),
+            "1aTrue,2bFalse,3cFalse");
   EXPECT_EQ(rendered("{% set n = 0 %}{% for x in l %}{% set n = n + 1 %}{{ n }}{% endfor %}{{ n }}", variables), "1110");
   EXPECT_EQ(rendered("{% set ns = namespace(n=0) %}{% for x in l %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", variables), "3");
   EXPECT_EQ(rendered("{% for x in l if x != 'b' %}{{ x }}{{ loop.length }}{% endfor %}", variables), "a2c2");
   EXPECT_EQ(rendered("{% for x in none_there %}x{% else %}empty{% endfor %}", variables), "empty");
-  EXPECT_EQ(rendered("{% for x in l %}{% if x == 'b' %}{% continue %}{% endif %}{{ x }}{% if x == 'c' %}{% break %}{% endif %}{% endfor %}", variables), "ac");
+  EXPECT_EQ(
+      rendered("{% for x in l %}{% if x == 'b' %}{% continue %}{% endif %}{{ x }}{% if x == 'c' %}{% break %}{% endif %}{% endfor %}", variables),
+      "ac");
   EXPECT_EQ(rendered("{% for k, v in {'a': 1, 'b': 2}.items() %}{{ k }}{{ v }}{% endfor %}", variables), "a1b2");
   EXPECT_EQ(rendered("{% set x %}in {{ l[0] }}{% endset %}{{ x }}", variables), "in a");
   EXPECT_EQ(rendered("{% for x in l %}{{ loop.previtem }}{{ loop.nextitem }}{{ loop.revindex0 }} {% endfor %}", variables), "b2 ac1 b0 ");
@@ -70,11 +75,16 @@ TEST(Jinja, FiltersTestsAndMethods) {
   EXPECT_EQ(rendered("{{ {'a': [1, true, none, 'q\"\\n\xC3\xA9']} | tojson }}"), "{\"a\": [1, true, null, \"q\\\"\\n\xC3\xA9\"]}");
   EXPECT_EQ(rendered("{{ {'a': [1], 'b': {}} | tojson(indent=2) }}"), "{\n  \"a\": [\n    1\n  ],\n  \"b\": {}\n}");
   EXPECT_EQ(rendered("{{ 'a</t>b</t>c'.split('</t>')[-1] }}{{ 'a b  c'.split() | length }}{{ 'a,b,c'.split(',', 1)[1] }}"), "c3b,c");
-  EXPECT_EQ(rendered("{{ 'abc'.startswith('ab') }}{{ 'abc'.endswith(('x', 'c')) }}{{ 'aXa'.replace('a', 'bb') }}{{ 'ab'.upper() }}{{ 'heLLo' | capitalize }}"),
-            "TrueTruebbXbbABHello");
-  EXPECT_EQ(rendered("{{ x is defined }}{{ none is none }}{{ 'a' is string }}{{ {} is mapping }}{{ 3 is odd }}{{ 4 is divisibleby 2 }}{{ not x is defined }}"),
-            "FalseTrueTrueTrueTrueTrueTrue");
-  EXPECT_EQ(rendered("{{ x | default('d') }}{{ '' | default('e', true) }}{{ ['a', 'b'] | join('-') }}{{ [1, 2] | first }}{{ 'ab' | last }}"), "dea-b1b");
+  EXPECT_EQ(
+      rendered(
+          "{{ 'abc'.startswith('ab') }}{{ 'abc'.endswith(('x', 'c')) }}{{ 'aXa'.replace('a', 'bb') }}{{ 'ab'.upper() }}{{ 'heLLo' | capitalize }}"),
+      "TrueTruebbXbbABHello");
+  EXPECT_EQ(
+      rendered(
+          "{{ x is defined }}{{ none is none }}{{ 'a' is string }}{{ {} is mapping }}{{ 3 is odd }}{{ 4 is divisibleby 2 }}{{ not x is defined }}"),
+      "FalseTrueTrueTrueTrueTrueTrue");
+  EXPECT_EQ(rendered("{{ x | default('d') }}{{ '' | default('e', true) }}{{ ['a', 'b'] | join('-') }}{{ [1, 2] | first }}{{ 'ab' | last }}"),
+            "dea-b1b");
   const Json variables = {{"m", {{{"role", "user"}, {"n", 1}}, {{"role", "tool"}}, {{"role", "user"}}}}};
   EXPECT_EQ(rendered("{{ m | selectattr('role', 'equalto', 'user') | list | length }}{{ m | rejectattr('n', 'undefined') | list | length }}"
                      "{{ m | map(attribute='role') | join(',') }}", variables), "21user,tool,user");
@@ -82,14 +92,36 @@ TEST(Jinja, FiltersTestsAndMethods) {
 }
 
 TEST(Jinja, WhatItDoesNotKnowIsRefusedByName) {
-  const std::vector<std::pair<std::string, std::string>> cases = {
-      {"{% macro f() %}{% endmacro %}", "macro"}, {"{% include 'x' %}", "include"}, {"{{ 'a' | frob }}", "frob"}, {"{{ 'a' is frob }}", "frob"},
-      {"{{ 'a'.frob() }}", "frob"}, {"{{ strftime_now('%d') }}", "strftime_now"}, {"{{ 2 ** 3 }}", "**"}, {"{{ 1.5 }}", "whole"},
-      {"{{ [1] }}", "a list"}, {"{{ x.y }}", "'x', which is not defined"}, {"{{ 'a' + none }}", "none"}, {"{% if true %}", "endif"},
-      {"\n\n{{ 'a", "line 3"}, {"{{ 'a' }", "bracket"}, {"{% endif %}", "endif"}, {"{{ raise_exception('no such role') }}", "no such role"}, {"{{ 'x' * 3 }}", "a text"},
-      {"{{ \"\\N{DASH}\" }}", "\\N"}, {"{{ '\xC3\xA9'.upper() }}", "ASCII"}, {"{% raw %}x{% endraw %}", "raw"}, {"{% for x in 3 %}{% endfor %}", "whole number"},
-      {"{{ loop }}", "loop"}, {"{{ ''.__class__ }}", "__class__"}, {"{{ {}.items }}", "items"}, {"{{ x[0] }}", "not defined"}, {"{# never ends", "#}"},
-      {"{{ dict(a=1) }}", "dict"}, {"{% set loop = 1 %}", "loop"}, {"{{ 9223372036854775807 }}", "digits"}, {"{{ 1 // 0 }}", "divisor"}};
+  const std::vector<std::pair<std::string, std::string>> cases = {{"{% macro f() %}{% endmacro %}", "macro"},
+                                                                  {"{% include 'x' %}", "include"},
+                                                                  {"{{ 'a' | frob }}", "frob"},
+                                                                  {"{{ 'a' is frob }}", "frob"},
+                                                                  {"{{ 'a'.frob() }}", "frob"},
+                                                                  {"{{ strftime_now('%d') }}", "strftime_now"},
+                                                                  {"{{ 2 ** 3 }}", "**"},
+                                                                  {"{{ 1.5 }}", "whole"},
+                                                                  {"{{ [1] }}", "a list"},
+                                                                  {"{{ x.y }}", "'x', which is not defined"},
+                                                                  {"{{ 'a' + none }}", "none"},
+                                                                  {"{% if true %}", "endif"},
+                                                                  {"\n\n{{ 'a", "line 3"},
+                                                                  {"{{ 'a' }", "bracket"},
+                                                                  {"{% endif %}", "endif"},
+                                                                  {"{{ raise_exception('no such role') }}", "no such role"},
+                                                                  {"{{ 'x' * 3 }}", "a text"},
+                                                                  {"{{ \"\\N{DASH}\" }}", "\\N"},
+                                                                  {"{{ '\xC3\xA9'.upper() }}", "ASCII"},
+                                                                  {"{% raw %}x{% endraw %}", "raw"},
+                                                                  {"{% for x in 3 %}{% endfor %}", "whole number"},
+                                                                  {"{{ loop }}", "loop"},
+                                                                  {"{{ ''.__class__ }}", "__class__"},
+                                                                  {"{{ {}.items }}", "items"},
+                                                                  {"{{ x[0] }}", "not defined"},
+                                                                  {"{# never ends", "#}"},
+                                                                  {"{{ dict(a=1) }}", "dict"},
+                                                                  {"{% set loop = 1 %}", "loop"},
+                                                                  {"{{ 9223372036854775807 }}", "digits"},
+                                                                  {"{{ 1 // 0 }}", "divisor"}};
   for (const auto& [source, words] : cases) {
     const std::string error = refusal(source);
     EXPECT_NE(error.find(words), std::string::npos) << source << " gave: " << error;
@@ -113,7 +145,8 @@ TEST(Jinja, HostileTemplatesEnd) {
   EXPECT_NE(refusal("{% set ns = namespace(x=[]) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}").find("deep"), std::string::npos);
   const std::string loop = "{% for a in range(90000) %}{% for b in range(90000) %}{% for c in range(90000) %}{% endfor %}{% endfor %}{% endfor %}";
   EXPECT_NE(refusal(loop).find("steps"), std::string::npos);
-  EXPECT_NE(refusal("{% for a in range(9000) %}{% for b in range(90000) %}{% if 'x' in 'y' %}{% endif %}{% endfor %}{% endfor %}").find("steps"), std::string::npos);
+  EXPECT_NE(refusal("{% for a in range(9000) %}{% for b in range(90000) %}{% if 'x' in 'y' %}{% endif %}{% endfor %}{% endfor %}").find("steps"),
+            std::string::npos);
   const std::string nested = times("{% for a in 'ab' %}", 150) + times("{% endfor %}", 150);
   EXPECT_NE(refusal(nested).find("steps"), std::string::npos);
   EXPECT_EQ(rendered(times("{% if false %}{% elif true %}x{% endif %}", 3000)).size(), 3000u);

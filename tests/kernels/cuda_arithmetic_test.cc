@@ -1,10 +1,16 @@
 // The arithmetic that CUDA kernels share with the host equals the CPU's specification; teams of threads stand for thread blocks.
+#include <ATen/ATen.h>
+
 #include <barrier>
 #include <thread>
 
+#include "base/check.h"
+#include "kernels/cuda_calls.h"
 #include "kernels/cuda_cases.h"
 #include "kernels/blocks_32.h"
 #include "kernels/blocks_decode.h"
+#include "kernels/blocks_k_encode.h"
+#include "kernels/blocks_ternary.h"
 #include "kernels/decoder_math.h"
 #include "kernels/decoder_rows.h"
 #include "kernels/ggml_blocks.h"
@@ -151,6 +157,49 @@ TEST(CudaArithmetic, BlocksEqualTheRows) {
              [](const uint8_t* in, float* out) { decode_affine(in, 15, out); });
   check_type(GgmlType::q5_1, [](const float* in, uint8_t* out) { encode_affine(in, 31, out); },
              [](const uint8_t* in, float* out) { decode_affine(in, 31, out); });
+  check_type(GgmlType::mxfp4, encode_mxfp4, decode_mxfp4);
+}
+
+/// What a kernel's thread does with a block, of every type that the CUDA part rounds to: rows as quantize_rows' vector code makes them.
+TEST(CudaArithmetic, FakeQuantizationGivesTheFilesValues) {
+  CudaCalls calls = {};
+  calls.fake_quantize = [](int32_t number, const float* values, float* out, int64_t blocks, void*) -> const char* {
+    const auto type = static_cast<GgmlType>(number);
+    const int64_t width = ggml_type_info(type).block;
+    for (int64_t b = 0; b < blocks; ++b) {
+      uint8_t block[256];
+      const float* x = values + b * width;
+      switch (type) {
+        case GgmlType::q4_0: encode_symmetric(x, 8, block); break;
+        case GgmlType::q5_0: encode_symmetric(x, 16, block); break;
+        case GgmlType::q4_1: encode_affine(x, 15, block); break;
+        case GgmlType::q5_1: encode_affine(x, 31, block); break;
+        case GgmlType::q8_0: encode_q8_0(x, block); break;
+        case GgmlType::mxfp4: encode_mxfp4(x, block); break;
+        case GgmlType::tq1_0: encode_tq1_0(x, block); break;
+        case GgmlType::tq2_0: encode_tq2_0(x, block); break;
+        default: encode_k(type, x, nullptr, block);
+      }
+      dequantize_rows_plain(type, block, out + b * width, 1, width);
+    }
+    return nullptr;
+  };
+  std::vector<float> x = cuda_case_noise(24 * 512, 9);
+  for (size_t i = 0; i < 256; ++i) x[i] = 0;
+  const at::Tensor weight = at::tensor(x).view({24, 512});
+  int64_t types = 0;
+  for (const GgmlTypeInfo& info : ggml_types()) {
+    if (!cuda_rounds_to(info.type)) continue;
+    ++types;
+    at::Tensor blocks = at::empty({24, ggml_row_bytes(info.type, 512)}, at::kByte), expected = at::empty_like(weight);
+    quantize_rows(info.type, weight.const_data_ptr<float>(), blocks.data_ptr<uint8_t>(), 24, 512);
+    dequantize_rows(info.type, blocks.const_data_ptr<uint8_t>(), expected.data_ptr<float>(), 24, 512);
+    EXPECT_TRUE(at::equal(fake_quantize_by(calls, info.type, weight), expected)) << info.name;
+    EXPECT_THROW(fake_quantize_by(calls, info.type, at::ones({4, 48})), Error) << info.name;
+  }
+  EXPECT_EQ(types, 13);
+  EXPECT_FALSE(cuda_rounds_to(GgmlType::iq4_nl));
+  EXPECT_FALSE(cuda_rounds_to(GgmlType::f16));
 }
 
 }  // namespace

@@ -10,6 +10,10 @@
 #include "formats/ggml_types.h"
 #include "kernels/decoder_rows.h"
 #include "kernels/ggml_blocks.h"
+#include "kernels/linear_loss.h"
+#include "kernels/rmsnorm.h"
+#include "kernels/rope.h"
+#include "kernels/swiglu.h"
 
 namespace attar {
 namespace {
@@ -93,7 +97,7 @@ TEST(CudaKernels, BlocksEqualTheCpusToTheByte) {
   std::vector<float> x = cuda_case_noise(kValues, 1);
   for (size_t i = 0; i < 32; ++i) x[i] = 0;
   for (const GgmlType type : {GgmlType::q4_0, GgmlType::q4_1, GgmlType::q5_0, GgmlType::q5_1, GgmlType::q8_0, GgmlType::iq4_nl, GgmlType::q2_k,
-                              GgmlType::q3_k, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k}) {
+                              GgmlType::q3_k, GgmlType::q4_k, GgmlType::q5_k, GgmlType::q6_k, GgmlType::mxfp4, GgmlType::tq1_0, GgmlType::tq2_0}) {
     const GgmlTypeInfo& info = ggml_type_info(type);
     SCOPED_TRACE(info.name);
     const int64_t blocks = kValues / info.block;
@@ -109,7 +113,7 @@ TEST(CudaKernels, BlocksEqualTheCpusToTheByte) {
       to.back();
       EXPECT_EQ(values, expected_values);
     }
-    if (info.block != 32 || type == GgmlType::iq4_nl) continue;
+    if (type == GgmlType::iq4_nl) continue;
     OnDevice<float> from(x), faked(values);
     OnDevice<uint8_t> to(bytes);
     ATTAR_CUDA_CALL(attar_cuda_quantize, number, from.get(), to.get(), blocks, nullptr);
@@ -137,9 +141,9 @@ TEST(CudaKernels, DecoderRowsEqualTheCpus) {
       rms_norm_backward_row(&dy[at], &x[at], w.data(), rstd_cpu[static_cast<size_t>(r)], 1.0f, &dx_cpu[at], dw_cpu.data(), width);
     }
     OnDevice<float> on_x(x), on_w(w), on_dy(dy), on_y(y), on_dx(dx), on_r(rstd), on_partial(partial), on_dw(dw);
-    ATTAR_CUDA_CALL(attar_cuda_rms_norm, on_x.get(), on_w.get(), on_y.get(), on_r.get(), rows, width, 1e-5f, 1.0f, nullptr);
-    ATTAR_CUDA_CALL(attar_cuda_rms_norm_backward, on_dy.get(), on_x.get(), on_w.get(), on_r.get(), on_dx.get(), on_partial.get(), on_dw.get(), rows,
-                    width, 1.0f, nullptr);
+    ATTAR_CUDA_CALL(attar_cuda_rms_norm, kAttarFloat32, on_x.get(), on_w.get(), on_y.get(), on_r.get(), rows, width, 1e-5f, 1.0f, nullptr);
+    ATTAR_CUDA_CALL(attar_cuda_rms_norm_backward, kAttarFloat32, on_dy.get(), on_x.get(), on_w.get(), on_r.get(), on_dx.get(), on_partial.get(),
+                    on_dw.get(), rows, width, 1.0f, nullptr);
     on_y.back(), on_dx.back(), on_r.back(), on_dw.back();
     EXPECT_LT(cuda_gap(rstd, rstd_cpu), 1e-6);
     EXPECT_LT(cuda_gap(y, y_cpu), 1e-6);
@@ -147,11 +151,11 @@ TEST(CudaKernels, DecoderRowsEqualTheCpus) {
     EXPECT_LT(cuda_gap(dw, dw_cpu), 3e-6);
     // Without a sum the bits are the CPU's.
     const auto count = static_cast<int64_t>(total);
-    ATTAR_CUDA_CALL(attar_cuda_swiglu, on_x.get(), on_dy.get(), on_y.get(), count, nullptr);
+    ATTAR_CUDA_CALL(attar_cuda_swiglu, kAttarFloat32, on_x.get(), on_dy.get(), on_y.get(), count, nullptr);
     on_y.back();
     swiglu_row(x.data(), dy.data(), y_cpu.data(), count);
     EXPECT_EQ(y, y_cpu);
-    ATTAR_CUDA_CALL(attar_cuda_swiglu_backward, on_dy.get(), on_x.get(), on_dy.get(), on_y.get(), on_dx.get(), count, nullptr);
+    ATTAR_CUDA_CALL(attar_cuda_swiglu_backward, kAttarFloat32, on_dy.get(), on_x.get(), on_dy.get(), on_y.get(), on_dx.get(), count, nullptr);
     on_y.back(), on_dx.back();
     swiglu_backward_row(dy.data(), x.data(), dy.data(), y_cpu.data(), dx_cpu.data(), count);
     EXPECT_EQ(y, y_cpu);
@@ -164,7 +168,7 @@ TEST(CudaKernels, DecoderRowsEqualTheCpus) {
     rotate_row(&expected[static_cast<size_t>(r * heads * size)], heads, size, half, &cos[static_cast<size_t>(r % positions * half)],
                &sin[static_cast<size_t>(r % positions * half)], -1.0f);
   OnDevice<float> on_x(x), on_cos(cos), on_sin(sin);
-  ATTAR_CUDA_CALL(attar_cuda_rotate, on_x.get(), on_cos.get(), on_sin.get(), rows, positions, heads, size, half, -1.0f, nullptr);
+  ATTAR_CUDA_CALL(attar_cuda_rotate, kAttarFloat32, on_x.get(), on_cos.get(), on_sin.get(), rows, positions, heads, size, half, -1.0f, nullptr);
   on_x.back();
   EXPECT_EQ(x, expected);
 }
@@ -208,6 +212,73 @@ TEST(CudaKernels, LossRowsEqualTheFormulas) {
     EXPECT_LT(values, 2e-6);
     EXPECT_LT(slopes, 2e-6);
   }
+}
+
+/// The operations as training calls them: tensors in, dispatch, kernel, LibTorch's stream.
+TEST(CudaKernels, OperationsOnTensorsEqualTheCpus) {
+  ATTAR_NEED_GPU;
+  const at::Device gpu(at::kCUDA, 0);
+  at::manual_seed(9);
+  const auto gap = [](const at::Tensor& got, const at::Tensor& expected) {
+    const at::Tensor e = expected.to(at::kDouble);
+    return ((got.cpu().to(at::kDouble) - e).abs().max() / e.abs().max().clamp_min(1e-30)).item<double>();
+  };
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    SCOPED_TRACE(c10::toString(type));
+    const double room = type == at::kBFloat16 ? 1e-2 : 1e-5;
+    const at::Tensor x = at::randn({2, 300, 256}).to(type), dy = at::randn({2, 300, 256}).to(type), up = at::randn({2, 300, 256}).to(type),
+                     w = at::randn({256});
+    const at::Tensor wide = x.to(at::kFloat), wide_dy = dy.to(at::kFloat), wide_up = up.to(at::kFloat);
+    const RmsNormResult cpu = rms_norm(wide, w, 1e-5, 0), there = rms_norm(x.to(gpu), w.to(gpu), 1e-5, 0);
+    EXPECT_LT(gap(there.y, cpu.y), room);
+    const auto cpu_norm = rms_norm_backward(wide_dy, wide, w, cpu.rstd, 0);
+    const auto gpu_norm = rms_norm_backward(dy.to(gpu), x.to(gpu), w.to(gpu), there.rstd, 0);
+    EXPECT_LT(gap(gpu_norm.first, cpu_norm.first), room);
+    EXPECT_LT(gap(gpu_norm.second, cpu_norm.second), 1e-5);
+    EXPECT_LT(gap(gated(x.to(gpu), up.to(gpu), GateActivation::silu), gated(wide, wide_up, GateActivation::silu)), room);
+    const auto cpu_gate = gated_backward(wide_dy, wide, wide_up, GateActivation::silu);
+    const auto gpu_gate = gated_backward(dy.to(gpu), x.to(gpu), up.to(gpu), GateActivation::silu);
+    EXPECT_LT(gap(gpu_gate.first, cpu_gate.first), room);
+    EXPECT_LT(gap(gpu_gate.second, cpu_gate.second), room);
+    at::Tensor turned = x.view({2, 300, 4, 64}).to(gpu);
+    const at::Tensor angles = at::randn({300, 32}), cos = angles.cos(), sin = angles.sin();
+    rotate_(turned, cos.to(gpu), sin.to(gpu), false);
+    EXPECT_LT(gap(turned, rotate_plain(wide.view({2, 300, 4, 64}), cos, sin, false)), room);
+  }
+}
+
+/// The fused loss with hidden states on the GPU and labels and targets left on the host, as training has them.
+TEST(CudaKernels, TheFusedLossEqualsThePlainOne) {
+  ATTAR_NEED_GPU;
+  const at::Device gpu(at::kCUDA, 0);
+  at::manual_seed(10);
+  const int64_t rows = 700, vocab = 3001;
+  const at::Tensor hidden = at::randn({rows, 96}), weight = at::randn({vocab, 96}) * 0.2, labels = at::randint(vocab, {rows}, at::kLong);
+  labels.slice(0, 0, rows, 5).fill_(-100);
+  for (const LogitTargets::Kind kind : {LogitTargets::Kind::live, LogitTargets::Kind::sparse})
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      SCOPED_TRACE(c10::toString(type));
+      LogitTargets targets, there;
+      targets.kind = kind;
+      if (kind == LogitTargets::Kind::live) targets.hidden = at::randn({rows, 64}), targets.weight = at::randn({vocab, 64}) * 0.2;
+      if (kind == LogitTargets::Kind::sparse) {
+        targets.ids = std::get<1>(at::rand({rows, vocab}).topk(12, 1)).to(at::kInt);
+        targets.probs = at::rand({rows, 12}) / 12;
+        targets.tail = 1 - targets.probs.sum(1);
+      }
+      there = targets;
+      if (kind == LogitTargets::Kind::live) there.hidden = targets.hidden.to(gpu), there.weight = targets.weight.to(gpu);
+      const LossWeights weights{.kl = 0.7, .ce = 0.3};
+      const LinearLossResult plain = linear_loss_plain(hidden.to(type).to(at::kFloat), weight, targets, labels, {}, weights, 0, vocab, true);
+      const LinearLossResult got = linear_loss(hidden.to(type).to(gpu), weight.to(gpu), there, labels, {}, weights, 0, vocab, true);
+      const auto gap = [](const at::Tensor& a, const at::Tensor& b) {
+        return ((a.cpu().to(at::kDouble) - b.to(at::kDouble)).abs().max() / b.abs().max().to(at::kDouble)).item<double>();
+      };
+      const double room = type == at::kBFloat16 ? 2e-2 : 1e-4;
+      EXPECT_LT(gap(got.loss, plain.loss), room);
+      EXPECT_LT(gap(got.grad_hidden, plain.grad_hidden), room);
+      EXPECT_LT(gap(got.grad_weight, plain.grad_weight), room);
+    }
 }
 
 #undef ATTAR_NEED_GPU

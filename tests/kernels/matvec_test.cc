@@ -35,7 +35,8 @@ TEST_P(MatvecShape, SameBitsForEveryVersionNumberOfThreadsAndRows) {
   for (const FewRowsVersion version : versions_here())
     for (int64_t M = 1; M <= kFewRows; ++M)
       for (const int threads : {1, 2, 3})
-        EXPECT_TRUE(few_rows(x.narrow(0, 0, M), w, threads, version).equal(all.narrow(0, 0, M))) << static_cast<int>(version) << " " << M << " " << threads;
+        EXPECT_TRUE(few_rows(x.narrow(0, 0, M), w, threads, version).equal(all.narrow(0, 0, M)))
+            << static_cast<int>(version) << " " << M << " " << threads;
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, MatvecShape,
                          testing::Values(std::tuple{1, 1}, std::tuple{3, 16}, std::tuple{37, 33}, std::tuple{130, 257}, std::tuple{64, 15},

@@ -108,6 +108,59 @@ TEST(Decoder, PackedDocumentsDoNotSeeEachOther) {
   }
 }
 
+/// Attention of variable length is what a GPU has instead of the mask; here one document after the other stands in for it.
+TEST(Decoder, DocumentsApartByLengthsEqualTheMask) {
+  for (const int64_t window : {0, 4}) {
+    ModelSpec spec = tiny_spec();
+    spec.layers[1].window = window;
+    Decoder model = redrawn(spec, 8);
+    model.require_grad(true);
+    at::manual_seed(4);
+    const at::Tensor ids = at::randint(50, {3, 18}, at::kLong), segments = at::zeros({3, 18}, at::kInt);
+    segments.narrow(1, 7, 8).fill_(1);
+    segments.narrow(1, 15, 3).fill_(-1);
+    segments[1].fill_(0);  // a row of one document; the next begins a document of its own
+    std::vector<std::map<std::string, at::Tensor>> gradients;
+    std::vector<at::Tensor> states;
+    for (const bool apart : {false, true}) {
+      model.by_documents = apart;
+      states.push_back(model.hidden({ids, segments, {}, {}}));
+      states.back().square().sum().backward();
+      gradients.emplace_back();
+      for (auto& [name, tensor] : model.weights()) gradients.back()[name] = tensor.grad(), tensor.mutable_grad() = at::Tensor();
+    }
+    EXPECT_LT(((states[0] - states[1]).norm() / states[0].norm()).item<double>(), 1e-5) << "window " << window;
+    for (const auto& [name, gradient] : gradients[0]) {
+      if (!gradient.defined()) continue;  // the output matrix has no part in hidden states
+      EXPECT_LT(((gradient - gradients[1][name]).norm() / gradient.norm()).item<double>(), 1e-4) << name << ", window " << window;
+    }
+  }
+}
+
+TEST(Decoder, Brain16ComputesLikeFloat32AndKeepsItsWeights) {
+  const ModelSpec spec = tiny_spec();
+  Decoder model = redrawn(spec, 9);
+  model.require_grad(true);
+  at::manual_seed(5);
+  const at::Tensor ids = at::randint(50, {2, 16}, at::kLong), segments = at::zeros({2, 16}, at::kInt);
+  segments.narrow(1, 9, 7).fill_(1);
+  std::vector<at::Tensor> states, gradients;
+  for (const bool brain : {false, true}) {
+    model.autocast_bf16 = brain;
+    const at::Tensor out = model.hidden({ids, segments, {}, {}});
+    EXPECT_EQ(out.scalar_type(), at::kFloat) << "what is added up from layer to layer stays float32";
+    states.push_back(out.detach());
+    out.square().sum().backward();
+    at::Tensor& weight = model.weights().at("model.layers.0.mlp.up_proj.weight");
+    EXPECT_EQ(weight.scalar_type(), at::kFloat);
+    EXPECT_EQ(weight.grad().scalar_type(), at::kFloat);
+    gradients.push_back(weight.grad());
+    for (auto& [name, tensor] : model.weights()) tensor.mutable_grad() = at::Tensor();
+  }
+  EXPECT_LT(((states[1] - states[0]).norm() / states[0].norm()).item<double>(), 3e-2);
+  EXPECT_LT(((gradients[1] - gradients[0]).norm() / gradients[0].norm()).item<double>(), 6e-2);
+}
+
 TEST(Decoder, LeftPaddingByMaskAndPositionsChangesNothing) {
   for (const ModelSpec& spec : varied_specs()) {
     const Decoder model = redrawn(spec, 7);

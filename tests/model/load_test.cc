@@ -245,6 +245,7 @@ TEST(OnnxSource, EveryFormOfAWeightIsRead) {
       add_initializer(writer, name, OnnxType::i8, {shape[1], shape[0]}, integers.t());
       add_initializer(writer, name + "_scale", OnnxType::f32, {shape[0]}, scale);
       weight = integers.to(at::kFloat) * scale.unsqueeze(1);
+      grids[name] = GgmlType::i8;
     } else if (name.ends_with("up_proj.weight") || name.ends_with("down_proj.weight")) {
       // 4 bits: code e is the low half of byte e / 2 for even e; 8 bits: a byte a code; value = (code - zero point) * scale.
       const bool four = name.ends_with("up_proj.weight");
@@ -268,6 +269,11 @@ TEST(OnnxSource, EveryFormOfAWeightIsRead) {
   ASSERT_EQ(again.codes.size(), grids.size());
   for (const auto& [name, code] : again.codes) {
     EXPECT_EQ(code.type, grids.at(name)) << name;
+    if (code.type == GgmlType::i8) {
+      EXPECT_TRUE(at::equal(code.blocks.view(at::kChar).reshape(code.shape).to(at::kFloat) * code.scales.unsqueeze(1), again.weights.at(name)))
+          << name;
+      continue;
+    }
     at::Tensor values = at::empty(code.shape, at::kFloat);
     dequantize_rows(code.type, code.blocks.const_data_ptr<uint8_t>(), values.data_ptr<float>(), values.size(0), values.size(1));
     EXPECT_TRUE(at::equal(values, again.weights.at(name))) << name;

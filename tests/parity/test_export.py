@@ -122,6 +122,26 @@ def test_onnx_types(name, kind, case, tmp_path):
     attar("verify", tmp_path / "onnx", "--against", case.path)
 
 
+@pytest.mark.parametrize("words", [[], ["--method", "search"]])
+def test_int8_rows_reach_onnx_runtime(words, tmp_path):
+    """A folder of int8 codes: ONNX Runtime computes with its very numbers; GGUF holds their values."""
+    import onnx
+    import onnxruntime
+    make("qwen3", tmp_path / "model")
+    attar("quantize", "--model", tmp_path / "model", "--scheme", "int8", *words, "--out", tmp_path / "quantized")
+    rows = sequences(96, [40], 4)
+    expected = ours(tmp_path / "quantized", rows, tmp_path)
+    export(tmp_path / "quantized", tmp_path / "onnx", "onnx")
+    stored = onnx.load(tmp_path / "onnx" / "model.onnx").graph.initializer
+    assert any(t.data_type == onnx.TensorProto.INT8 for t in stored)
+    runtime = Onnx(tmp_path / "onnx", graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+    assert np.abs(runtime.prefill(rows[0]) - expected).max() < 1e-3
+    export(tmp_path / "quantized", tmp_path / "m.gguf", "gguf")
+    assert np.array_equal(ours(tmp_path / "m.gguf", rows, tmp_path), expected)
+    for file in ("m.gguf", "onnx"):
+        attar("verify", tmp_path / file, "--against", tmp_path / "quantized")
+
+
 @pytest.mark.parametrize("scheme", ["q8_0", "q4_0"])
 def test_codes_reach_both_files(scheme, tmp_path):
     """A quantized folder's own codes: the same numbers in GGUF and in ONNX."""

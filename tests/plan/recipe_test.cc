@@ -53,7 +53,8 @@ TEST_F(RecipeTest, ReportsAllFaultsTogether) {
   const std::string text = faults(
       "name: r\ntaks: x\nstages:\n  a: {kind: distill, model: nowhere.yaml, trian: {steps: 1}}\n  b: {kind: distil, model: a}\n"
       "  c: {kind: prune, model: a, ffn: much}\ngates:\n  zzz.kld: {at_most: 1}\n  a.kld: {}\n");
-  for (const char* part : {"taks", "did you mean 'task'", "nowhere.yaml", "trian", "'train'", "distil", "'distill'", "ffn", "much", "zzz", "at_least, at_most or within"})
+  for (const char* part : {"taks", "did you mean 'task'", "nowhere.yaml", "trian", "'train'", "distil", "'distill'", "ffn", "much", "zzz",
+                           "at_least, at_most or within"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   EXPECT_NE(text.find("r.yaml:4"), std::string::npos) << text;
 }
@@ -70,7 +71,8 @@ TEST_F(RecipeTest, WhatIsWrittenOnceIsWrongOnce) {
 
 TEST_F(RecipeTest, RefusesACircleAndAWrongKind) {
   EXPECT_NE(faults("task: task.yaml\nstages:\n  a: {kind: prune, model: b}\n  b: {kind: prune, model: a}\n").find("circle"), std::string::npos);
-  EXPECT_NE(faults("task: task.yaml\nstages:\n  t: {kind: train_tokenizer}\n  b: {kind: prune, model: t}\n").find("gives a model"), std::string::npos);
+  EXPECT_NE(faults("task: task.yaml\nstages:\n  t: {kind: train_tokenizer}\n  b: {kind: prune, model: t}\n").find("gives a model"),
+            std::string::npos);
 }
 
 TEST_F(RecipeTest, KeysFollowWhatDecidesTheResult) {
@@ -112,15 +114,19 @@ TEST_F(RecipeTest, MixturesNamePathsTasksAndStages) {
   EXPECT_NE(load(text, {"stages.written.temperature=0.5"}).find("student")->key, student.key);
   EXPECT_NE(load(text, {"stages.student.data.mix.1.weight=3"}).find("student")->key, student.key);
   // A capture reads every row once: in which order they are learned makes no other cache.
-  const std::string cached = text + "  cache: {kind: capture, teacher: big, data: {mix: [{path: written, weight: 2}, {path: more.jsonl, weight: 1}]}}\n";
+  const std::string cached =
+      text + "  cache: {kind: capture, teacher: big, data: {mix: [{path: written, weight: 2}, {path: more.jsonl, weight: 1}]}}\n";
   const std::string key = load(cached).find("cache")->key;
   EXPECT_EQ(load(cached, {"stages.cache.data.mix.1.weight=3", "stages.cache.data.filter.drop_highest=0.1"}).find("cache")->key, key);
   EXPECT_NE(load(cached, {"stages.cache.data.mix.1.kind=text"}).find("cache")->key, key);
 
-  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {path: text.jsonl, mix: [{path: more.jsonl}]}}\n").find("path or mix"), std::string::npos);
-  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: more.jsonl}, {weight: 1}]}}\n").find("1 without"), std::string::npos);
+  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {path: text.jsonl, mix: [{path: more.jsonl}]}}\n").find("path or mix"),
+            std::string::npos);
+  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: more.jsonl}, {weight: 1}]}}\n").find("1 without"),
+            std::string::npos);
   EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: mroe.jsonl}]}}\n").find("mix[0].path"), std::string::npos);
-  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: more.jsonl, wieght: 1}]}}\n").find("'weight'"), std::string::npos);
+  EXPECT_NE(faults("stages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: more.jsonl, wieght: 1}]}}\n").find("'weight'"),
+            std::string::npos);
   EXPECT_EQ(faults("task: task.yaml\nstages:\n  a: {kind: distill, model: model.yaml, data: {mix: [{path: more.jsonl}, {limit: 5}]}}\n"), "");
 }
 
@@ -178,6 +184,71 @@ TEST_F(RecipeTest, EstimatesKnowAdaptersAndRecomputation) {
   EXPECT_NEAR(again.flops - plain.flops, forward_flops(spec, plain.tokens, length) - head, 1e-6 * plain.flops);
 }
 
+/// One calibration pass for importance matrices and pruning: who is given its statistics reads no text, and costs nothing for it.
+TEST_F(RecipeTest, StatisticsOfACalibrateStageCostNothingAgain) {
+  const std::string model = "stages:\n  tok: {kind: train_tokenizer, vocab_size: 300, data: text.jsonl}\n"
+                            "  big: {kind: distill, model: model.yaml, tokens: tok, data: {path: text.jsonl}}\n"
+                            "  seen: {kind: calibrate, model: big, data: {path: text.jsonl}}\n";
+  const auto pruned = [&](const std::string& how) { return model + "  small: {kind: prune, model: big, " + how + "}\n"; };
+  const Recipe recipe = load(pruned("ffn: 0.5, calibration: seen"));
+  EXPECT_EQ(recipe.stages.back().id, "small") << "it waits for the statistics";
+  const StageEstimate given = estimate(recipe, *folder_ / "run").back();
+  const StageEstimate own = estimate(load(pruned("ffn: 0.5, data: {path: text.jsonl}")), *folder_ / "run").back();
+  EXPECT_EQ(given.tokens, 0);
+  EXPECT_EQ(given.flops, 0);
+  EXPECT_GT(own.tokens, 0);
+  EXPECT_GT(own.flops, 0);
+  EXPECT_LT(given.peak_bytes, own.peak_bytes);
+  EXPECT_EQ(faults(pruned("method: wanda, calibration: seen")), "");
+  for (const char* how : {"method: sparsegpt, calibration: seen", "calibration: seen, vocabulary: 1", "calibration: seen, search: {parameters: 9}",
+                          "criterion: taylor", "ffn: 0.5"})
+    EXPECT_NE(faults(pruned(how)).find("small.data.path"), std::string::npos) << how;
+  EXPECT_NE(faults(pruned("calibration: tok")).find("a calibrate stage"), std::string::npos);
+  EXPECT_NE(load(pruned("ffn: 0.5, calibration: seen"), {"stages.seen.calibration_rows=3"}).stages.back().key, recipe.stages.back().key);
+  const std::string planned = pruned("search: {bytes: 90000, types: [q4_0, q8_0]}, data: {path: text.jsonl}") +
+                              "  file: {kind: quantize, model: small, budget: {plan: small}}\n";
+  EXPECT_EQ(faults(planned), "");
+  EXPECT_NE(faults(model + "  file: {kind: quantize, model: big, budget: {plan: big}}\n").find("a prune stage"), std::string::npos);
+}
+
+TEST_F(RecipeTest, EstimatesKnowWhatSearchesAndWalksCost) {
+  std::string text;
+  for (int i = 0; i < 4000; ++i) text += "{\"text\": \"hello hello hello hello hello hello hello hello hello hello\"}\n";
+  put("text.jsonl", text);
+  const std::string model = "stages:\n  tok: {kind: train_tokenizer, vocab_size: 300, data: text.jsonl}\n"
+                            "  big: {kind: distill, model: model.yaml, tokens: tok, data: {path: text.jsonl}}\n";
+  const auto last = [&](const std::string& stage) {
+    return estimate(load(model + "  last: {" + stage + ", model: big, data: {path: text.jsonl, seq: 64}}\n"), *folder_ / "run").back();
+  };
+  const StageEstimate
+      pass = last("kind: calibrate, calibration_rows: 32"),
+      longer = last("kind: calibrate, calibration_rows: 64"), rounding = last("kind: quantize"),
+      walk = last("kind: quantize, method: gptq, calibration_rows: 32"),
+      budget = last("kind: quantize, budget: {bits: 5, rows: 32, types: [q4_0, q8_0]}"),
+      more_types = last("kind: quantize, budget: {bits: 5, rows: 32, types: [q4_0, q5_0, q8_0]}"),
+      wanda = last("kind: prune, method: wanda, calibration_rows: 32"), sparse = last("kind: prune, method: sparsegpt, calibration_rows: 32"),
+      search = last("kind: prune, criterion: magnitude, search: {parameters: 99999, candidates: 4, rows: 32, finalists: 0}"),
+      recovered = last("kind: prune, criterion: magnitude, search: {parameters: 99999, candidates: 4, rows: 32, finalists: 2, recovery_steps: 10}"),
+      joint = last(
+          "kind: prune, criterion: magnitude, search: {bytes: 99999, types: [q4_0, q8_0], type_rows: 32, candidates: 4, rows: 32, finalists: 0}");
+  EXPECT_EQ(pass.tokens, 32 * 64);
+  EXPECT_NEAR(longer.flops, 2 * pass.flops, 1e-6 * longer.flops);
+  EXPECT_EQ(rounding.flops, 0);
+  EXPECT_GT(walk.flops, 2 * pass.flops);
+  EXPECT_GT(walk.peak_bytes, rounding.peak_bytes);
+  EXPECT_GT(budget.flops, 2 * pass.flops);
+  EXPECT_GT(more_types.flops, 1.3 * budget.flops);
+  EXPECT_NEAR(wanda.flops, 2 * pass.flops, 1e-6 * wanda.flops);
+  EXPECT_GT(sparse.flops, wanda.flops);
+  EXPECT_GT(sparse.peak_bytes, wanda.peak_bytes);
+  EXPECT_NEAR(search.flops, 4 * pass.flops, 1e-6 * search.flops);
+  EXPECT_EQ(recovered.tokens - search.tokens, 2 * 10 * 16 * 64);
+  EXPECT_GT(recovered.peak_bytes, search.peak_bytes);
+  // A file's tensors with two types each, for four shapes.
+  EXPECT_NEAR(joint.flops - search.flops, 4 * budget.flops, 1e-6 * joint.flops);
+  for (const StageEstimate& e : {walk, budget, search, recovered, joint}) EXPECT_GT(e.seconds, 0.5 + 0.9 * e.flops / machine_flops()) << e.kind;
+}
+
 TEST_F(RecipeTest, APrunedVocabularyIsAtMost) {
   const std::string pruned = std::string(kGood) + "  small: {kind: prune, model: student, data: {path: text.jsonl}, vocabulary: 2}\n" +
                              "  file: {kind: export, model: small, format: gguf}\n";
@@ -189,6 +260,30 @@ TEST_F(RecipeTest, APrunedVocabularyIsAtMost) {
 TEST_F(RecipeTest, SchemaNamesEveryKind) {
   const std::string text = recipe_schema().dump();
   for (const auto& [kind, help] : stage_kinds()) EXPECT_NE(text.find("\"const\":\"" + kind + "\""), std::string::npos);
+}
+
+TEST_F(RecipeTest, RunningServersAreArtifactsWithNamesOfTheirOwn) {
+  const std::string stages = std::string(kGood) + "  report: {kind: evaluate, of: [student], runtime: ";
+  const Recipe recipe = load(stages + "{llama: {url: http://127.0.0.1:1, of: student}}}\ngates:\n  llama.tasks.t.accuracy: {at_least: 0.5}\n");
+  EXPECT_EQ(recipe.gates.size(), 1u);
+  // How patiently a server is asked changes nothing of what it says.
+  const std::string key = recipe.find("report")->key;
+  EXPECT_EQ(load(stages +
+                 "{llama: {url: http://127.0.0.1:1, of: student, timeout: 5, concurrency: 1}}}\ngates:\n  llama.tasks.t.accuracy: {at_least: 0.5}\n")
+                .find("report")
+                ->key,
+            key);
+  for (const auto& [runtime, words] :
+       std::vector<std::pair<std::string, std::string>>{{"{student: {url: http://x}}}\n", "a name that no stage has"},
+                                                        {"{llama: {url: x}}}\n", "runtime.llama.url"},
+                                                        {"{llama: {}}}\n", "received nothing"},
+                                                        {"{llama: {url: http://x, of: other}}}\n", "runtime.llama.of"},
+                                                        {"{llama: {url: http://x, modle: y}}}\n", "did you mean 'model'"}}) {
+    const std::string said = faults(stages + runtime);
+    EXPECT_NE(said.find(words), std::string::npos) << said;
+  }
+  put("task.yaml", "name: t\nkind: summary\ntrain: text.jsonl\n");
+  EXPECT_NE(faults(kGood).find("kind of task t"), std::string::npos);
 }
 
 }  // namespace

@@ -58,7 +58,8 @@ TEST_F(SweepTest, TwoStudentsByFourTypesShareWhatTheyCan) {
   const auto all = ids(recipe);
   // Once: tokenizer, teacher, logits, report; two students; eight files and routers.
   EXPECT_EQ(all.size(), 4u + 2 + 8 + 8);
-  for (const char* id : {"tok", "teacher", "logits", "student-small", "student-large", "gguf-small-f16", "gguf-large-q4_k_m", "router-small-q8_0", "report"})
+  for (const char* id :
+       {"tok", "teacher", "logits", "student-small", "student-large", "gguf-small-f16", "gguf-large-q4_k_m", "router-small-q8_0", "report"})
     EXPECT_NE(std::find(all.begin(), all.end(), id), all.end()) << id;
   EXPECT_EQ(recipe.find("gguf-large-q4_0")->effective["model"], "student-large");
   EXPECT_EQ(recipe.find("gguf-large-q4_0")->effective["type"], "q4_0");
@@ -139,8 +140,9 @@ TEST_F(SweepTest, GatesCompareLikeWithLike) {
       "  b: {kind: distill, model: small.yaml, tokens: tok}\nsweep: {a.train.steps: [1, 2], b.train.steps: [1, 2]}\n"
       "gates: {a.kld: {within: {of: b, margin: 1}}}\n");
   EXPECT_NE(text.find("within.of"), std::string::npos) << text;
-  const std::string margin = faults("name: r\ntask: task.yaml\nstages:\n  tok: {kind: train_tokenizer}\n  a: {kind: distill, model: small.yaml, tokens: tok}\n"
-                                    "gates: {a.kld: {within: {of: nobody, margin: -1}}}\n");
+  const std::string margin = faults(
+      "name: r\ntask: task.yaml\nstages:\n  tok: {kind: train_tokenizer}\n  a: {kind: distill, model: small.yaml, tokens: tok}\n"
+      "gates: {a.kld: {within: {of: nobody, margin: -1}}}\n");
   EXPECT_NE(margin.find("nobody"), std::string::npos) << margin;
   EXPECT_NE(margin.find("margin"), std::string::npos) << margin;
 }

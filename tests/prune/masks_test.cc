@@ -9,6 +9,7 @@
 #include "data_path.h"
 #include "model/decoder.h"
 #include "prune/mask_rules.h"
+#include "stopping_group.h"
 
 namespace attar {
 namespace {
@@ -41,7 +42,8 @@ PruneConfig mask_config(const std::string& method, const std::string& pattern) {
   return config;
 }
 
-/// One row by its definition: the smallest error of removing a weight, and what the rest then become, from the inverse of what is left of the Hessian.
+/// One row by its definition: the smallest error of removing a weight, and what the rest then become, from the inverse of what is left of the
+/// Hessian.
 void obs_row(at::Tensor row, at::Tensor alive, const at::Tensor& h) {
   const int64_t n = row.numel();
   for (int64_t j = 0; j < n; ++j) {
@@ -125,7 +127,9 @@ TEST(MaskModel, EveryMethodAndPatternZerosWhatItSays) {
       EXPECT_EQ(broken_zeros(masks, model.weights), 0);
       for (const auto& [name, alive] : masks.alive) {
         const at::Tensor& weight = model.weights.at(name);
-        if (pattern.of > 0) { EXPECT_TRUE((alive.view({-1, pattern.of}).sum(1) == pattern.of - pattern.zeros).all().item<bool>()) << method << text << name; }
+        if (pattern.of > 0) {
+          EXPECT_TRUE((alive.view({-1, pattern.of}).sum(1) == pattern.of - pattern.zeros).all().item<bool>()) << method << text << name;
+        }
         if (pattern.of == 0 && std::string(method) == "wanda") {
           EXPECT_TRUE((alive.logical_not().sum(1) == static_cast<int64_t>(pattern.share * alive.size(1))).all().item<bool>()) << name;
         }
@@ -175,7 +179,10 @@ TEST(MaskModel, SparseGptLosesLessOfTheOutputThanMagnitude) {
   const Checkpoint whole = model_to_mask();
   const auto output = [&](const Checkpoint& model) {
     at::NoGradGuard no_grad;
-    return Decoder(model.spec, model.weights).hidden({rows.ids.to(at::kLong), rows.segments, {}, {}}).reshape({-1, 32}).index({rows.segments.reshape({-1}) >= 0});
+    return Decoder(model.spec, model.weights)
+        .hidden({rows.ids.to(at::kLong), rows.segments, {}, {}})
+        .reshape({-1, 32})
+        .index({rows.segments.reshape({-1}) >= 0});
   };
   std::map<std::string, double> lost;
   for (const char* method : {"magnitude", "sparsegpt"}) {
@@ -184,6 +191,27 @@ TEST(MaskModel, SparseGptLosesLessOfTheOutputThanMagnitude) {
     lost[method] = (output(model) - output(whole)).square().mean().item<double>();
   }
   EXPECT_LT(lost["sparsegpt"], 0.8 * lost["magnitude"]);
+}
+
+/// Killed in the second layer, it goes on after the first, to the same masks and weights; with another pattern it begins anew.
+TEST(MaskModel, GoesOnAfterAKillToTheSameBytes) {
+  const TokenRows rows = rows_to_mask_by();
+  for (const char* method : {"wanda", "sparsegpt"}) {
+    const TestFolder folder;
+    StoppingGroup whole, killed(1 + 4 + 2), again, other;
+    Checkpoint expected = model_to_mask(), stopped = model_to_mask(), resumed = model_to_mask(), changed = model_to_mask();
+    const Masks masks = mask_model(expected, mask_config(method, "2:4"), &rows, whole);
+    EXPECT_EQ(whole.sums(), 1 + 2 * 4);  // tokens, four groups a layer
+    EXPECT_THROW(mask_model(stopped, mask_config(method, "2:4"), &rows, killed, folder / "layers"), StoppingGroup::Killed);
+    const Masks more = mask_model(resumed, mask_config(method, "2:4"), &rows, again, folder / "layers");
+    EXPECT_EQ(again.sums(), 1 + 4) << method;
+    for (const auto& [name, alive] : masks.alive) {
+      EXPECT_TRUE(at::equal(more.alive.at(name), alive)) << method << name;
+      EXPECT_TRUE(at::equal(resumed.weights.at(name), expected.weights.at(name))) << method << name;
+    }
+    mask_model(changed, mask_config(method, "4:8"), &rows, other, folder / "layers");
+    EXPECT_EQ(other.sums(), whole.sums()) << method;
+  }
 }
 
 TEST(MaskFile, ReadsBackAndRefusesAnotherModels) {

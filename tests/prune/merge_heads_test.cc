@@ -8,29 +8,16 @@
 #include "base/check.h"
 #include "model/decoder.h"
 #include "prune/prune.h"
+#include "small_model.h"
 
 namespace attar {
 namespace {
 
 Checkpoint model_with_heads() {
-  Checkpoint model;
-  ModelSpec& s = model.spec;
-  s.vocab = 50, s.hidden = 32, s.head_size = 8, s.context = 32;
-  s.layers.assign(2, LayerSpec{.ffn = 64, .heads = 6, .kv_heads = 2});
-  model.weights = Decoder::random(s, 6).weights();
-  for (auto& [name, tensor] : model.weights) tensor = tensor.dim() == 2 ? tensor * 8 : tensor;
-  return model;
+  return small_model(small_shape(50, 32, 8, 2, LayerSpec{.ffn = 64, .heads = 6, .kv_heads = 2}), 6, 8);
 }
 
-TokenRows rows_for_heads() {
-  TokenRows out;
-  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(4);
-  out.ids = at::randint(1, 50, {16, 32}, generator, at::kInt);
-  out.learn = at::ones({16, 32}, at::kByte);
-  out.segments = at::zeros({16, 32}, at::kInt);
-  out.lengths = at::full({16}, 32, at::kInt);
-  return out;
-}
+TokenRows rows_for_heads() { return random_token_rows(16, 32, 50, 4); }
 
 at::Tensor states_with_heads(const Checkpoint& model, const TokenRows& rows) {
   at::NoGradGuard no_grad;

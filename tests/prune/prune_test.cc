@@ -7,17 +7,14 @@
 #include "base/check.h"
 #include "data/source.h"
 #include "model/decoder.h"
+#include "small_model.h"
 #include "spec/pruned_spec.h"
 
 namespace attar {
 namespace {
 
 Checkpoint tiny_model() {
-  Checkpoint model;
-  ModelSpec& s = model.spec;
-  s.vocab = 50, s.hidden = 32, s.head_size = 8, s.context = 32;
-  s.layers.assign(2, LayerSpec{.ffn = 64, .heads = 4, .kv_heads = 2});
-  model.weights = Decoder::random(s, 11).weights();
+  Checkpoint model = small_model(small_shape(50, 32, 8, 2, LayerSpec{.ffn = 64, .heads = 4, .kv_heads = 2}), 11);
   for (auto& [name, tensor] : model.weights) tensor = tensor.to(at::kDouble) * 5;
   return model;
 }
@@ -30,16 +27,8 @@ PruneConfig config_of(double ffn) {
 
 /// Rows of random ids, the last one half padding.
 TokenRows random_rows(int64_t rows, int64_t seq, int64_t vocab) {
-  TokenRows out;
-  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(3);
-  out.ids = at::randint(1, vocab, {rows, seq}, generator, at::kInt);
-  out.learn = at::ones({rows, seq}, at::kByte);
-  out.segments = at::zeros({rows, seq}, at::kInt);
-  out.segments[rows - 1].slice(0, seq / 2).fill_(-1);
-  out.learn[rows - 1].slice(0, seq / 2).zero_();
-  out.lengths = at::full({rows}, seq, at::kInt);
-  out.lengths[rows - 1] = seq / 2;
-  out.fingerprint = "rows";
+  TokenRows out = random_token_rows(rows, seq, vocab, 3);
+  cut_row(out, rows - 1, seq / 2);
   return out;
 }
 
@@ -134,7 +123,8 @@ TEST(Prune, TaylorIsTheDerivativeByAGate) {
     const at::Tensor& w = decoder.weights().at(layer_name(1, rest));
     return (w.grad() * w.detach()).to(at::kDouble);
   };
-  const at::Tensor expected = (product("mlp.gate_proj.weight").sum(1) + product("mlp.up_proj.weight").sum(1) + product("mlp.down_proj.weight").sum(0)).square();
+  const at::Tensor expected =
+      (product("mlp.gate_proj.weight").sum(1) + product("mlp.up_proj.weight").sum(1) + product("mlp.down_proj.weight").sum(0)).square();
   EXPECT_LT(((scores.layers[1].ffn - expected).abs() / expected.max()).max().item<double>(), 1e-6);
   for (int64_t channel : {0, 17, 63}) {
     const double derivative = (loss_with(down, channel, 1, 1 + step) - loss_with(down, channel, 1, 1 - step)) / (2 * step);

@@ -20,7 +20,7 @@ ModelSpec spec_to_search() {
 }
 
 SearchLimit parameter_limit(double most) {
-  return {"parameters", most, [](const ModelSpec& spec, int64_t) { return static_cast<double>(parameter_count(spec)); }};
+  return {"parameters", most, {""}, [](const ModelSpec& spec, int64_t, const std::string&) { return static_cast<double>(parameter_count(spec)); }};
 }
 
 /// A judge with a taste: more hidden channels, then more layers.
@@ -178,6 +178,54 @@ TEST(Search, BytesAreThoseOfTheFile) {
   EXPECT_FALSE(fs::exists(folder / "m.gguf"));
 }
 
+/// Fewer bits a weight leave room for wider shapes; which is better is measured, so both are tried, and a shape that two types give once.
+TEST(Search, TypesShareTheLimitWithWidths) {
+  const ModelSpec spec = spec_to_search();
+  const TestFolder folder;
+  PruneConfig config;
+  config.search.finalists = 0;
+  SearchLimit limit{"bytes", 0.3 * static_cast<double>(gguf_tensor_bytes(spec, "q8_0")), {"q4_0", "q8_0"},
+                    [](const ModelSpec& s, int64_t, const std::string& type) { return static_cast<double>(gguf_tensor_bytes(s, type)); }};
+  const auto fresh = [&] { return search_candidates(spec, config, {{0, 1000}}, limit, 3); };
+  auto candidates = fresh();
+  int64_t widest[2] = {0, 0};
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const Candidate& c = candidates[i];
+    ASSERT_TRUE(c.type == "q4_0" || c.type == "q8_0");
+    EXPECT_EQ(c.cost, static_cast<double>(gguf_tensor_bytes(c.spec, c.type)));
+    EXPECT_LE(c.cost, limit.most);
+    int64_t& most = widest[c.type == "q8_0"];
+    most = std::max(most, parameter_count(c.spec));
+    for (size_t j = 0; j < i; ++j) EXPECT_NE(to_line(config_from_spec(c.spec, "f")), to_line(config_from_spec(candidates[j].spec, "f")));
+  }
+  EXPECT_GT(widest[0], widest[1]);
+  EXPECT_GT(widest[1], 0);
+
+  // What the judge chose is kept with what it measured.
+  int64_t judged = 0;
+  const SearchJudges judges{[&](Candidate& c) {
+                              ++judged;
+                              c.types = {{"w", GgmlType::q5_0}}, c.cost = 17;
+                              return pretended_loss(c);
+                            },
+                            {}};
+  const size_t best = search_best(candidates, config.search, judges, folder / "search.json", "f", true);
+  auto again = fresh();
+  EXPECT_EQ(search_best(again, config.search, judges, folder / "search.json", "f", true), best);
+  EXPECT_EQ(judged, static_cast<int64_t>(candidates.size()));
+  EXPECT_EQ(search_table(again, best, limit), search_table(candidates, best, limit));
+  EXPECT_EQ(again[best].types.at("w"), GgmlType::q5_0);
+  EXPECT_EQ(search_table(again, best, limit)["candidates"][0]["types"]["q5_0"], 1);
+
+  limit.most = 1000;
+  EXPECT_THROW(fresh(), Error);
+  SearchConfig unlimited;
+  unlimited.types = {"q4_0"};
+  EXPECT_THROW(search_limit(unlimited), Error) << "types share a limit in bytes";
+  unlimited.parameters = 100;
+  EXPECT_THROW(search_limit(unlimited), Error);
+}
+
 TEST(Search, LatencyIsATableToo) {
   LatencyTable table;
   table.machine = "test", table.widths = {64, 256, 1024};
@@ -185,7 +233,8 @@ TEST(Search, LatencyIsATableToo) {
     for (int64_t columns : table.widths) table.linear_ms.push_back(1e-6 * static_cast<double>(rows * columns));
   table.layer_ms = 0.02;
   const ModelSpec spec = spec_to_search();
-  const SearchLimit limit{"ms_per_token", 0.5 * table.token(spec), [&](const ModelSpec& s, int64_t) { return table.token(s); }};
+  const SearchLimit limit{
+      "ms_per_token", 0.5 * table.token(spec), {""}, [&](const ModelSpec& s, int64_t, const std::string&) { return table.token(s); }};
   const auto candidates = search_candidates(spec, {}, {{0, 1000}}, limit, 3);
   ASSERT_FALSE(candidates.empty());
   for (const Candidate& c : candidates) EXPECT_LE(table.token(c.spec), limit.most);

@@ -163,7 +163,8 @@ TEST(SurgeryRows, KeepsTheNamedRowsAndColumns) {
   EXPECT_TRUE(at::equal(small.weights.at(layer_name(1, "self_attn.q_proj.weight")), at::cat({q.slice(0, 18, 24), q.slice(0, 30, 36)})));
   const at::Tensor o = model.weights.at(layer_name(3, "self_attn.o_proj.weight"));
   EXPECT_TRUE(at::equal(small.weights.at(layer_name(1, "self_attn.o_proj.weight")), at::cat({o.slice(1, 18, 24), o.slice(1, 30, 36)}, 1)));
-  EXPECT_TRUE(at::equal(small.weights.at(layer_name(1, "self_attn.k_proj.bias")), model.weights.at(layer_name(3, "self_attn.k_proj.bias")).slice(0, 6, 12)));
+  EXPECT_TRUE(
+      at::equal(small.weights.at(layer_name(1, "self_attn.k_proj.bias")), model.weights.at(layer_name(3, "self_attn.k_proj.bias")).slice(0, 6, 12)));
   EXPECT_TRUE(at::equal(small.weights.at(layer_name(1, "input_layernorm.weight")), model.weights.at(layer_name(3, "input_layernorm.weight"))));
 }
 

@@ -72,7 +72,8 @@ TEST_P(VocabularyPruning, TextsOfTheDomainKeepTheirPieces) {
       ASSERT_TRUE(at::equal(model.weights.at("model.embed_tokens.weight")[before[i]], small.weights.at("model.embed_tokens.weight")[after[i]]));
     }
   }
-  for (const std::string& other : {std::string("Größe 漢字 😀"), std::string("zxqj\n\tVWK"), std::string("\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x92\xBB 3.14159")})
+  for (const std::string& other :
+       {std::string("Größe 漢字 😀"), std::string("zxqj\n\tVWK"), std::string("\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x92\xBB 3.14159")})
     EXPECT_EQ(small.tokenizer->decode(small.tokenizer->encode(other)), tokenizer->decode(tokenizer->encode(other)));
   if (tokenizer->bos()) {
     EXPECT_EQ(tokenizer->piece(*tokenizer->bos()), small.tokenizer->piece(static_cast<int32_t>(small.spec.bos)));

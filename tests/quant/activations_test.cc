@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "data_path.h"
+#include "small_model.h"
 
 namespace attar {
 namespace {
@@ -29,10 +30,7 @@ at::Tensor plain_blocks(const at::Tensor& x, const std::string& type) {
 }
 
 ModelSpec small_spec() {
-  ModelSpec s;
-  s.vocab = 64, s.hidden = 64, s.head_size = 32, s.context = 64;
-  s.layers.assign(2, LayerSpec{.ffn = 96, .heads = 4, .kv_heads = 2});
-  return s;
+  return small_shape(64, 64, 32, 2, LayerSpec{.ffn = 96, .heads = 4, .kv_heads = 2}, 64);
 }
 
 Decoder loud_decoder() {

@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "data_path.h"
 #include "quant/knapsack.h"
+#include "small_model.h"
 
 namespace attar {
 namespace {
@@ -76,27 +77,17 @@ struct BudgetCase {
   Checkpoint model;
   TokenRows rows;
   BudgetCase() {
-    ModelSpec spec;
-    spec.vocab = 96, spec.hidden = 64, spec.head_size = 16, spec.context = 64;
-    spec.layers.assign(2, LayerSpec{.ffn = 160, .heads = 4, .kv_heads = 2});
-    model.spec = spec;
-    model.weights = Decoder::random(spec, 3).weights();
-    for (auto& [name, tensor] : model.weights) tensor = tensor * 4;
-    at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(8);
-    rows.ids = at::randint(1, 96, {6, 16}, generator, at::kInt);
-    rows.segments = at::zeros({6, 16}, at::kInt);
-    rows.segments[1].slice(0, 10).fill_(-1);
-    rows.learn = at::ones({6, 16}, at::kByte);
-    rows.lengths = at::full({6}, 16, at::kInt);
-    rows.fingerprint = "rows";
+    model = small_model(small_shape(96, 64, 16, 2, LayerSpec{.ffn = 160, .heads = 4, .kv_heads = 2}, 64), 3, 4, 4);
+    rows = random_token_rows(6, 16, 96, 8);
+    cut_row(rows, 1, 10);
   }
 };
 
 TEST(Budget, SensitivityIsTheKlOfTheModelWithOneTensorRounded) {
   const BudgetCase c;
   const auto group = single_process();
-  const std::vector<MeasuredTensor> measured =
-      measure_sensitivity(c.model, {GgmlType::q4_0, GgmlType::q8_0, GgmlType::q4_k}, true, c.rows, {}, Rounding::ggml, {.rows = 6, .batch = 4}, *group);
+  const std::vector<MeasuredTensor> measured = measure_sensitivity(c.model, {GgmlType::q4_0, GgmlType::q8_0, GgmlType::q4_k}, true, c.rows, {},
+                                                                   Rounding::ggml, {.rows = 6, .batch = 4}, *group);
   ASSERT_EQ(measured.size(), 2u * 7 + 2);
   at::NoGradGuard no_grad;
   const auto log_probabilities = [&](const StateDict& weights) {

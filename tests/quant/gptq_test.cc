@@ -5,9 +5,11 @@
 #include <ATen/ATen.h>
 
 #include "base/check.h"
+#include "data_path.h"
 #include "kernels/block_grid.h"
 #include "kernels/blocks_encode.h"
 #include "quant/type_plan.h"
+#include "stopping_group.h"
 
 namespace attar {
 namespace {
@@ -149,39 +151,80 @@ TEST(Gptq, NotANumberIsAnError) {
   EXPECT_THROW(gptq_tensor(weight, inverse_factor(at::eye(64), 1, 0.01), GgmlType::q4_0), Error);
 }
 
-/// Layer after layer: the model's hidden states stay nearer to the original's than by rounding; every weight is its codes' value.
-TEST(Gptq, WholeModelKeepsItsHiddenStates) {
-  ModelSpec spec;
+/// A model of three layers and rows for it.
+struct SolvedModel {
+  Checkpoint model;
+  TokenRows rows;
+  std::map<std::string, GgmlType> types;
+};
+SolvedModel model_to_solve() {
+  SolvedModel out;
+  ModelSpec& spec = out.model.spec;
   spec.vocab = 96, spec.hidden = 64, spec.head_size = 16, spec.context = 64;
   spec.layers.assign(3, LayerSpec{.ffn = 160, .heads = 4, .kv_heads = 2});
-  Checkpoint model;
-  model.spec = spec;
-  model.weights = Decoder::random(spec, 3).weights();
-  for (auto& [name, tensor] : model.weights) tensor = tensor * 4;
-  TokenRows rows;
+  out.model.weights = Decoder::random(spec, 3).weights();
+  for (auto& [name, tensor] : out.model.weights) tensor = tensor * 4;
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(8);
-  rows.ids = at::randint(1, 96, {48, 32}, generator, at::kInt);
-  rows.segments = at::zeros({48, 32}, at::kInt);
-  rows.learn = at::ones({48, 32}, at::kByte);
-  rows.lengths = at::full({48}, 32, at::kInt);
-  const TypePlan plan = plan_types(spec, "q4_0", false, true, false);
+  out.rows.ids = at::randint(1, 96, {48, 32}, generator, at::kInt);
+  out.rows.segments = at::zeros({48, 32}, at::kInt);
+  out.rows.learn = at::ones({48, 32}, at::kByte);
+  out.rows.lengths = at::full({48}, 32, at::kInt);
+  out.types = plan_types(spec, "q4_0", false, true, false).types;
+  // Grids without blocks, as a budget may choose them.
+  out.types.at("model.layers.0.self_attn.v_proj.weight") = GgmlType::i8;
+  out.types.at("model.layers.1.self_attn.k_proj.weight") = GgmlType::f16;
+  return out;
+}
+
+/// Killed in the second layer, it goes on after the first, to the same codes; with another damping it begins anew.
+TEST(Gptq, GoesOnAfterAKillToTheSameBytes) {
+  const SolvedModel given = model_to_solve();
+  const LayerWalkOptions options{.rows = 48, .batch = 8};
+  const TestFolder folder;
+  const auto solved = [&](StoppingGroup& group, double damping, const fs::path& kept) {
+    Checkpoint copy = given.model;  // tensors are replaced, not written to
+    const GptqReport report = gptq_checkpoint(copy, given.types, given.rows, options, damping, group, kept);
+    return std::pair(std::move(copy), report);
+  };
+  StoppingGroup whole, killed(1 + 4 + 3), again, other, plain;
+  const auto [expected, expected_report] = solved(whole, 0.01, {});
+  EXPECT_EQ(whole.sums(), 1 + 3 * 4 + 1);  // tokens, four groups a layer, the output matrix
+  EXPECT_THROW(solved(killed, 0.01, folder / "layers"), StoppingGroup::Killed);
+  EXPECT_TRUE(fs::exists(folder / "layers" / "layer-0.safetensors"));
+  EXPECT_FALSE(fs::exists(folder / "layers" / "layer-1.safetensors"));
+  const auto [resumed, report] = solved(again, 0.01, folder / "layers");
+  EXPECT_EQ(again.sums(), 1 + 2 * 4 + 1);
+  EXPECT_EQ(report.highest_damping, expected_report.highest_damping);
+  EXPECT_EQ(resumed.codes.size(), given.types.size());
+  for (const auto& [name, codes] : expected.codes) {
+    EXPECT_TRUE(at::equal(resumed.codes.at(name).blocks, codes.blocks)) << name;
+    EXPECT_TRUE(at::equal(resumed.weights.at(name), expected.weights.at(name))) << name;
+  }
+  const auto [changed, changed_report] = solved(other, 0.02, folder / "layers");
+  EXPECT_EQ(other.sums(), whole.sums());
+  EXPECT_EQ(changed_report.highest_damping, 0.02);
+}
+
+/// Layer after layer: the model's hidden states stay nearer to the original's than by rounding; every weight is its codes' value.
+TEST(Gptq, WholeModelKeepsItsHiddenStates) {
+  const SolvedModel given = model_to_solve();
   const auto copied = [&] {
-    Checkpoint copy = model;
+    Checkpoint copy = given.model;
     for (auto& [name, tensor] : copy.weights) tensor = tensor.clone();
     return copy;
   };
   Checkpoint rounded = copied(), propagated = copied();
-  quantize_checkpoint(rounded, plan.types, {}, Rounding::search);
+  quantize_checkpoint(rounded, given.types, {}, Rounding::search);
   const auto group = single_process();
-  const GptqReport report = gptq_checkpoint(propagated, plan.types, rows, {.rows = 48, .batch = 8}, 0.01, *group);
+  const GptqReport report = gptq_checkpoint(propagated, given.types, given.rows, {.rows = 48, .batch = 8}, 0.01, *group);
   EXPECT_TRUE(report.rounded.empty());
-  EXPECT_EQ(propagated.codes.size(), plan.types.size());
+  EXPECT_EQ(propagated.codes.size(), given.types.size());
   for (const auto& [name, codes] : propagated.codes) EXPECT_TRUE(at::equal(propagated.weights.at(name), dequantize_tensor(codes))) << name;
   const auto states = [&](const Checkpoint& m) {
     at::NoGradGuard no_grad;
-    return Decoder(m.spec, m.weights).hidden({rows.ids.to(at::kLong), rows.segments, {}, {}});
+    return Decoder(m.spec, m.weights).hidden({given.rows.ids.to(at::kLong), given.rows.segments, {}, {}});
   };
-  const at::Tensor whole = states(model);
+  const at::Tensor whole = states(given.model);
   const double by_rounding = (states(rounded) - whole).square().sum().item<double>();
   EXPECT_LT((states(propagated) - whole).square().sum().item<double>(), 0.9 * by_rounding);
 }

@@ -6,23 +6,14 @@
 #include "kernels/ggml_blocks.h"
 #include "data_path.h"
 #include "quant/type_plan.h"
+#include "small_model.h"
 
 namespace attar {
 namespace {
 
-ModelSpec tiny_spec() {
-  ModelSpec s;
-  s.vocab = 64, s.hidden = 64, s.head_size = 16, s.context = 32;
-  s.layers.assign(2, LayerSpec{.ffn = 96, .heads = 4, .kv_heads = 2});
-  return s;
-}
+ModelSpec tiny_spec() { return small_shape(64, 64, 16, 2, LayerSpec{.ffn = 96, .heads = 4, .kv_heads = 2}); }
 
-Checkpoint tiny_model() {
-  Checkpoint model;
-  model.spec = tiny_spec();
-  model.weights = Decoder::random(model.spec, 3).weights();
-  return model;
-}
+Checkpoint tiny_model() { return small_model(tiny_spec(), 3); }
 
 TEST(Quantize, WeightsAreExactlyTheDequantizedCodes) {
   Checkpoint model = tiny_model();

@@ -108,3 +108,22 @@ def test_a_rank_that_dies_is_named_and_the_snapshot_kept(attar, world):
     errors = [line for line in said.splitlines() if line.startswith("error:")]
     assert started[0].returncode == 1 and len(errors) == 1 and "rank 1" in errors[0], said
     assert snapshot.exists() and not out.exists()
+
+
+def synthesize(attar, world, out, ranks):
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    line = [attar.path, "synthesize", "--teacher", world / "two", "--data", world / "prompts.jsonl", "--max-tokens", "8", "--unfinished", "keep", "--samples", "2",
+            "--shard_prompts", "4", "--threads", "1", "--seed", "3", "--out", out]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    return [subprocess.Popen([str(word) for word in line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                             env={**os.environ, **({**place, "RANK": str(rank)} if ranks > 1 else {})}) for rank in range(ranks)]
+
+
+def test_texts_of_two_ranks_are_those_of_one(attar, world, together):
+    (world / "prompts.jsonl").write_text("".join('{"prompt": "parcel %d of street"}\n' % i for i in range(18)))
+    for ranks in (1, 2):
+        finish(synthesize(attar, world, world / f"texts{ranks}", ranks))
+    one, two = ((world / f"texts{ranks}" / "train.jsonl").read_bytes() for ranks in (1, 2))
+    assert one == two and one.count(b"\n") > 18

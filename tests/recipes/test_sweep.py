@@ -62,6 +62,25 @@ def test_candidates_are_judged_and_the_smallest_is_named(swept):
     assert "Candidates of the sweep" in html and "What it costs" in html and str(report["artifacts"][files[0]]["cost"]["per_million_conversations"]) in html
 
 
+def test_the_report_follows_its_schema_and_shows_every_router(root, attar, swept):
+    jsonschema = pytest.importorskip("jsonschema")
+    folder, _ = swept
+    place = folder / "run" / "report"
+    report = json.loads((place / "report.json").read_text())
+    schema = json.loads((root / "docs" / "report.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(report, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**report, "verdict": "perhaps"}, schema)
+    assert set(report["routers"]) == {f"router-{size}-{type}" for size in ("tiny", "small") for type in ("f16", "q8_0")}
+    for name, router in report["routers"].items():
+        kept = json.loads((folder / "run" / name / "router.json").read_text())
+        assert router == {key: value for key, value in kept.items() if key not in ("labels", "learned")}
+    assert 'data-chart=route data-router="router-tiny-q8_0"' in (place / "report.html").read_text()
+    assert "## Routing" in (place / "report.md").read_text() and "## Candidates" in (place / "report.md").read_text()
+    attar("verify", place, check=0)
+
+
 def test_scores_agree_with_the_report(swept):
     folder, _ = swept
     report = json.loads((folder / "run" / "report" / "report.json").read_text())

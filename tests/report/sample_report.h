@@ -49,7 +49,8 @@ inline Json sample_report() {
       "tensors": [{"name": "token_embd.weight", "type": "q4_0", "shape": [1024, 128], "bytes": 73728}, {"name": "output_norm.weight", "type": "f32",
           "shape": [128], "bytes": 512}],
       "notes": []}, "seconds": 0.5}}
-})json", "sample report");
+})json",
+                    "sample report");
 }
 
 /// A training log of 1000 steps with a teacher and held-out losses.

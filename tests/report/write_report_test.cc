@@ -210,8 +210,9 @@ TEST(Markdown, BeginsWithHuggingFacesHeader) {
   Json report = sample_report();
   report["base_model"] = "someone/some-model";
   const std::string card = markdown_of(report);
-  EXPECT_EQ(card.substr(0, card.find("model-index")),
-            "---\nlicense: apache-2.0\nbase_model: \"someone/some-model\"\npipeline_tag: text-generation\ntags:\n- attar\n- distillation\n- pruning\n- gguf\n- llama.cpp\n");
+  EXPECT_EQ(
+      card.substr(0, card.find("model-index")),
+      "---\nlicense: apache-2.0\nbase_model: \"someone/some-model\"\npipeline_tag: text-generation\ntags:\n- attar\n- distillation\n- pruning\n- gguf\n- llama.cpp\n");
   EXPECT_NE(card.find("\n---\n"), std::string::npos);
   for (const char* part : {"| gguf | 393 KiB | 501 K | 6.42 | 95.0% (92.0% to 97.0%) |", "llama-server -m gguf/model.gguf",
       "ollama create triage -f Modelfile", "FROM ./gguf/model.gguf"})

@@ -25,9 +25,10 @@ class PruneStage : public ::testing::Test {
     std::string text;
     for (int i = 0; i < 120; ++i) text += str("The ", i % 7, "th parcel of street ", i % 11, " was sent on day ", i % 5, " and came late.\n\n");
     write_file(*root_ / "text.txt", text);
-    write_file(*root_ / "model.yaml",
-               "hidden_size: 32\nintermediate_size: 64\nnum_hidden_layers: 4\nnum_attention_heads: 4\nnum_key_value_heads: 2\nmax_position_embeddings: 64\n"
-               "tie_word_embeddings: true\n");
+    write_file(
+        *root_ / "model.yaml",
+        "hidden_size: 32\nintermediate_size: 64\nnum_hidden_layers: 4\nnum_attention_heads: 4\nnum_key_value_heads: 2\nmax_position_embeddings: 64\n"
+        "tie_word_embeddings: true\n");
     run("train_tokenizer", {{"data", path("text.txt")}, {"vocab_size", 300}}, "tokens");
     run("distill", {{"model", path("model.yaml")}, {"tokens", path("tokens")}, {"data", data()}, {"train", training(12)}}, "model");
   }
@@ -89,7 +90,8 @@ TEST_F(PruneStage, MasksAreStoredNamedAndHeldAfterEveryStep) {
   EXPECT_GE(looked, 6 * 28);
   EXPECT_EQ(broken, 0);
   EXPECT_EQ(broken_zeros(*masks, student.weights), 0);
-  EXPECT_FALSE(at::equal(student.weights.at("model.layers.0.mlp.up_proj.weight"), before.weights.at("model.layers.0.mlp.up_proj.weight"))) << "it learned";
+  EXPECT_FALSE(at::equal(student.weights.at("model.layers.0.mlp.up_proj.weight"), before.weights.at("model.layers.0.mlp.up_proj.weight")))
+      << "it learned";
 
   // Without the masks the same training fills the zeros: the test can fail.
   Checkpoint free = load_checkpoint(masked);
@@ -107,7 +109,8 @@ TEST_F(PruneStage, LaterStagesKeepTheMasksOrSayThatTheyCannot) {
   EXPECT_EQ(broken_zeros(*masks_of(tuned, model.spec), model.weights), 0);
   EXPECT_EQ(facts(tuned)["masks"]["method"], "sparsegpt");
   EXPECT_THROW(run("distill", {{"model", path("sparse")}, {"data", data()}, {"train", training(1)}, {"lora", {{"rank", 2}}}}, "x"), Error);
-  EXPECT_THROW(run("prune", {{"model", path("sparse")}, {"ffn", 0.5}, {"criterion", "magnitude"}, {"multiple", 8}}, "x"), Error) << "masked models are not cut";
+  EXPECT_THROW(run("prune", {{"model", path("sparse")}, {"ffn", 0.5}, {"criterion", "magnitude"}, {"multiple", 8}}, "x"), Error)
+      << "masked models are not cut";
 
   const fs::path kept = run("quantize", {{"model", path("tuned")}, {"scheme", "q4_0"}}, "kept");
   EXPECT_EQ(facts(kept)["masks"]["broken"], 0);
@@ -125,9 +128,174 @@ TEST_F(PruneStage, LaterStagesKeepTheMasksOrSayThatTheyCannot) {
 }
 
 TEST_F(PruneStage, MasksAndWidthsAreNotMixed) {
-  for (const Json& wrong : {Json{{"method", "wanda"}, {"ffn", 0.5}}, Json{{"method", "magnitude"}, {"vocabulary", 1}}, Json{{"method", "wanda"}, {"pattern", "3:2"}},
-                            Json{{"method", "magnitude"}, {"search", {{"parameters", 10000}}}}, Json{{"method", "random"}}})
+  for (const Json& wrong :
+       {Json{{"method", "wanda"}, {"ffn", 0.5}}, Json{{"method", "magnitude"}, {"vocabulary", 1}}, Json{{"method", "wanda"}, {"pattern", "3:2"}},
+        Json{{"method", "magnitude"}, {"search", {{"parameters", 10000}}}}, Json{{"method", "random"}}})
     EXPECT_THROW(run("prune", pruning(wrong), "x"), Error) << to_line(wrong);
+}
+
+/// One pass of a calibrate stage serves importance matrices and pruning.
+TEST_F(PruneStage, StatisticsOfACalibrateStageGiveTheBytesOfItsOwnPass) {
+  run("calibrate", {{"model", path("model")}, {"data", data()}, {"calibration_rows", 16}}, "statistics");
+  for (const Json& shares : {Json{{"ffn", 0.5}, {"kv_heads", 0.5}, {"hidden", 0.5}}, Json{{"depth", 0.5}}}) {
+    const fs::path own = run("prune", pruning(shares), "own");
+    Json given = {{"model", path("model")}, {"multiple", 8}, {"calibration", path("statistics")}};  // reads no text at all
+    given.merge_patch(shares);
+    const fs::path shared = run("prune", given, "shared");
+    EXPECT_EQ(read_file(shared / "model.safetensors"), read_file(own / "model.safetensors")) << shares;
+    EXPECT_EQ(facts(shared)["pruned"], facts(own)["pruned"]);
+    EXPECT_FALSE(fs::exists(shared / "statistics.safetensors")) << "they are the calibrate stage's";
+    EXPECT_EQ(read_file(own / "statistics.safetensors"), read_file(*root_ / "statistics" / "statistics.safetensors"));
+  }
+  // Wanda from the same statistics: what the first layer reads is no other than in the walk, later layers see unmasked ones.
+  const Json wanda = {{"method", "wanda"}, {"pattern", "2:4"}};
+  const fs::path walked = run("prune", pruning(wanda), "walked");
+  Json given = {{"model", path("model")}, {"calibration", path("statistics")}};
+  given.merge_patch(wanda);
+  const fs::path masked = run("prune", given, "given");
+  const ModelSpec spec = load_spec(masked);
+  const auto a = masks_of(masked, spec), b = masks_of(walked, spec);
+  ASSERT_TRUE(a && b);
+  ASSERT_EQ(a->alive.size(), b->alive.size());
+  for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
+    const std::string weight = str("model.layers.0.self_attn.", name, ".weight");
+    EXPECT_TRUE(at::equal(a->alive.at(weight), b->alive.at(weight))) << weight;
+  }
+  EXPECT_FALSE(at::equal(a->alive.at("model.layers.3.mlp.down_proj.weight"), b->alive.at("model.layers.3.mlp.down_proj.weight")));
+  EXPECT_EQ(facts(masked)["masks"]["sparsity"], 0.5);
+
+  const auto refusal = [&](const Json& config) {
+    try {
+      run("prune", config, "x");
+      return std::string("none");
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
+  run("distill", {{"model", path("model")}, {"data", data()}, {"train", training(1)}}, "moved");
+  const std::string words = refusal({{"model", path("moved")}, {"ffn", 0.5}, {"calibration", path("statistics")}});
+  const std::string whose = facts(*root_ / "statistics")["model"].get<std::string>().substr(0, 16);
+  EXPECT_NE(words.find(whose), std::string::npos) << words;
+  EXPECT_NE(words.find(checkpoint_fingerprint(load_checkpoint(path("moved"))).substr(0, 16)), std::string::npos) << "both are named: " << words;
+  EXPECT_NE(refusal(pruning({{"ffn", 0.5}, {"criterion", "magnitude"}, {"calibration", path("statistics")}})).find("criterion activation"),
+            std::string::npos);
+  EXPECT_NE(refusal(pruning({{"method", "sparsegpt"}, {"calibration", path("statistics")}})).find("wanda"), std::string::npos);
+  EXPECT_NE(refusal(pruning({{"ffn", 0.5}, {"calibration", path("model")}})).find("calibrate stage"), std::string::npos);
+}
+
+/// Widths and types under one limit: the types that the search promised are those of the file, and so are its bytes.
+TEST_F(PruneStage, TypesAndWidthsShareTheBytesThatWerePromised) {
+  run("export", {{"model", path("model")}, {"format", "gguf"}, {"type", "q8_0"}}, "joint_whole.gguf");
+  const auto limit = static_cast<int64_t>(0.55 * static_cast<double>(fs::file_size(path("joint_whole.gguf"))));
+  const Json search = {{"bytes", limit}, {"types", {"q4_0", "q5_0", "q8_0"}}, {"type_rows", 4}, {"hidden", Json::array({1})}, {"kv_heads", {1, 0.5}},
+                       {"depth", Json::array({0.5})}, {"finalists", 2}, {"rows", 8}, {"recovery_steps", 2}, {"recovery_batch", 4}};
+  const fs::path pruned = run("prune", pruning({{"search", search}, {"multiple", 32}}), "joint");
+  const Json table = facts(pruned)["search"]["candidates"], best = table[0];
+  ASSERT_GT(table.size(), 1u);
+  bool fills = false;
+  for (const Json& one : table) {
+    EXPECT_LE(one["cost"].get<double>(), static_cast<double>(limit));
+    fills = fills || (one["types"].size() > 2 && one["cost"].get<double>() > 0.9 * static_cast<double>(limit));
+  }
+  EXPECT_TRUE(fills) << "several types together use what one throughout would leave: " << table;
+  int64_t weights = 0;
+  for (const auto& [type, count] : best["types"].items()) weights += count.get<int64_t>();
+  EXPECT_EQ(weights, 7 * best["layers"].get<int64_t>() + 1);
+  run("distill", {{"model", path("joint")}, {"teacher", path("model")}, {"data", data()}, {"train", training(3)}}, "joint_tuned");
+  const fs::path rounded = run("quantize", {{"model", path("joint_tuned")}, {"budget", {{"plan", path("joint")}}}}, "joint_rounded");
+  const Json promised = read_json(pruned / "types.json")["types"];
+  const Checkpoint model = load_checkpoint(rounded);
+  ASSERT_EQ(promised.size(), model.codes.size());
+  for (const auto& [name, code] : model.codes) EXPECT_EQ(promised[name], ggml_type_info(code.type).name) << name;
+  const fs::path file = run("export", {{"model", path("joint_rounded")}, {"format", "gguf"}}, "joint.gguf");
+  const auto bytes = static_cast<double>(fs::file_size(file)), cost = best["cost"].get<double>();
+  EXPECT_LE(bytes, cost);
+  EXPECT_GT(bytes, cost - 2048) << "a little room for the metadata's names";
+
+  const auto refusal = [&](const std::string& kind, const Json& config) {
+    try {
+      run(kind, config, "x");
+      return std::string("none");
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+  };
+  Json tight = search;
+  tight["bytes"] = 2000;
+  const std::string words = refusal("prune", pruning({{"search", tight}, {"multiple", 32}}));
+  EXPECT_NE(words.find("the smallest shape of these shares"), std::string::npos) << words;
+  const int64_t nearest = std::stoll(words.substr(words.find("a limit of ") + 11));
+  tight["bytes"] = nearest, tight["finalists"] = 0;
+  const Json least = facts(run("prune", pruning({{"search", tight}, {"multiple", 32}}), "tight"))["search"]["candidates"][0];
+  EXPECT_LE(least["cost"].get<double>(), static_cast<double>(nearest));
+  tight["bytes"] = nearest - 1;
+  EXPECT_NE(refusal("prune", pruning({{"search", tight}, {"multiple", 32}})).find("the smallest shape"), std::string::npos) << "nothing is nearer";
+  EXPECT_NE(refusal("quantize", {{"model", path("model")}, {"budget", {{"plan", path("joint")}}}}).find("another model's"), std::string::npos);
+  EXPECT_NE(refusal("quantize", {{"model", path("joint")}, {"budget", {{"plan", path("model")}}}}).find("search.types"), std::string::npos);
+  EXPECT_NE(refusal("quantize", {{"model", path("joint")}, {"data", data()}, {"budget", {{"plan", path("joint")}, {"bits", 5}}}}).find("several"),
+            std::string::npos);
+  Json unknown = search;
+  unknown["types"] = Json::array({"q4_9"});
+  EXPECT_NE(refusal("prune", pruning({{"search", unknown}})).find("q4_9"), std::string::npos);
+}
+
+/// Stopped while finalists are recovered, and (by a state that knows less) while shapes are measured: the same bytes and table, and what was measured
+/// is not measured again.
+TEST_F(PruneStage, AStoppedSearchGoesOnToTheSameBytesAndTable) {
+  const int64_t whole = parameter_count(load_spec(path("model")));
+  const Json config = pruning({{"search",
+                                {{"parameters", whole / 2},
+                                 {"hidden", {1, 0.5}},
+                                 {"kv_heads", {1, 0.5}},
+                                 {"depth", {1, 0.5}},
+                                 {"finalists", 2},
+                                 {"rows", 8},
+                                 {"recovery_steps", 4},
+                                 {"recovery_batch", 4}}}});
+  const fs::path wanted = run("prune", config, "undisturbed");
+  const Json table = facts(wanted)["search"];
+  const size_t count = table["candidates"].size();
+  ASSERT_GT(count, 3u);
+
+  // Files stand where recoveries would make their folders: each stops the stage at a moment that is known.
+  const fs::path place = *root_ / "stopped", work = *root_ / ".stopped.work";
+  make_folder(work);
+  write_file(work / "key", read_json(wanted / "manifest.json")["key"].get<std::string>());
+  const auto blocked = [&](size_t number) { return work / str("candidate_", number); };
+  for (size_t i = 0; i < count; ++i) write_file(blocked(i), "in the way");
+  EXPECT_ANY_THROW(run("prune", config, "stopped"));
+  ASSERT_FALSE(fs::exists(place));
+  Json state = read_json(work / "search.json");
+  ASSERT_EQ(state["candidates"].size(), count);
+  size_t best = 0, worst = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const auto loss = [&](size_t k) { return state["candidates"][k]["loss"].get<double>(); };
+    EXPECT_TRUE(state["candidates"][i]["recovered"].is_null());
+    if (loss(i) < loss(best)) best = i;
+    if (loss(i) > loss(worst)) worst = i;
+  }
+  fs::remove(blocked(best));
+  EXPECT_ANY_THROW(run("prune", config, "stopped"));
+  EXPECT_TRUE(read_json(work / "search.json")["candidates"][best]["recovered"].is_number()) << "the first recovery is kept";
+  for (size_t i = 0; i < count; ++i) fs::remove_all(blocked(i));
+  const fs::path got = run("prune", config, "stopped");
+  EXPECT_EQ(read_file(got / "model.safetensors"), read_file(wanted / "model.safetensors"));
+  EXPECT_EQ(facts(got)["search"], table);
+  EXPECT_FALSE(fs::exists(work));
+
+  // As if it had been killed after a few shapes; one of them has a loss that no measurement gives.
+  for (size_t i = 0; i < count; ++i)
+    if (i != worst && i % 2 == 1) state["candidates"][i]["loss"] = nullptr;
+  state["candidates"][worst]["loss"] = 1234.5;
+  make_folder(*root_ / ".resumed.work");
+  write_file(*root_ / ".resumed.work" / "key", read_json(wanted / "manifest.json")["key"].get<std::string>());
+  write_json(*root_ / ".resumed.work" / "search.json", state);
+  const fs::path resumed = run("prune", config, "resumed");
+  EXPECT_EQ(read_file(resumed / "model.safetensors"), read_file(wanted / "model.safetensors"));
+  Json losses = facts(resumed)["search"];
+  EXPECT_EQ(losses["candidates"][count - 1]["loss"], 1234.5) << "what was known was not measured again";
+  losses["candidates"][count - 1]["loss"] = table["candidates"][count - 1]["loss"];
+  EXPECT_EQ(losses, table);
 }
 
 TEST_F(PruneStage, ASearchFindsAShapeWithinEachLimit) {

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "data_path.h"
 #include "device/device.h"
+#include "quant/type_plan.h"
 #include "report/run_log.h"
 #include "stages/run.h"
 #include "train/snapshot.h"
@@ -73,6 +74,23 @@ class Qat : public ::testing::Test {
 };
 fs::path* Qat::root_ = nullptr;
 
+TEST_F(Qat, MastersAreTheFloatsWhoseRoundingIsTheFile) {
+  const fs::path out = run("quantize", quantized("q4_0", 2, 1e-3, {{"masters", "f32"}}), "qat");
+  Checkpoint masters = load_checkpoint(out / "masters");
+  std::map<std::string, GgmlType> types;
+  const Checkpoint file = load_checkpoint(out);
+  for (const auto& [name, code] : file.codes) {
+    types[name] = code.type;
+    EXPECT_FALSE(at::equal(masters.weights.at(name), file.weights.at(name))) << name;
+  }
+  quantize_checkpoint(masters, types);
+  expect_equal([&] {
+    Blocks blocks;
+    for (const auto& [name, code] : masters.codes) blocks[name] = code.blocks;
+    return blocks;
+  }(), codes(out), true, "f32");
+}
+
 /// The last forward pass of a training is that over the held-out rows. The result's folder gives the very same number, and its file the very
 /// same weights.
 TEST_F(Qat, FileHasTheWeightsOfTheLastForwardForEveryScheme) {
@@ -91,6 +109,41 @@ TEST_F(Qat, FileHasTheWeightsOfTheLastForwardForEveryScheme) {
       EXPECT_TRUE(at::equal(folder.codes.at(name).blocks, file.codes.at(name).blocks)) << scheme << " " << name;
     }
   }
+}
+
+/// ONNX's int8: one scale a row, in fp32. The ONNX file has the trained numbers; GGUF has no type for them and writes their values.
+TEST_F(Qat, Int8RowsReachTheOnnxFile) {
+  const std::vector<Json> options = {Json::object(), {{"start", "search"}}, {{"scales", "learned"}, {"activations", "int8"}}, {{"delay", 1}},
+                                     {{"lora", {{"rank", 4}}}}};
+  for (const Json& option : options) {
+    const fs::path out = run("quantize", quantized("int8", 3, 1e-3, option), "qat");
+    EXPECT_EQ(facts(out)["tensor_bytes"].get<int64_t>(), tensor_bytes(load_spec(out), plan_types(load_spec(out), "int8", false, true, false).types));
+    if (!option.contains("activations")) { EXPECT_EQ(facts(out)["held_out_loss"].get<double>(), judged("qat")) << option; }
+    const Checkpoint folder = load_checkpoint(out), file = load_checkpoint(run("export", {{"model", path("qat")}, {"format", "onnx"}}, "onnx"));
+    ASSERT_EQ(folder.codes.size(), 8u);
+    ASSERT_EQ(file.codes.size(), 8u);
+    for (const auto& [name, weight] : folder.weights) {
+      EXPECT_TRUE(at::equal(weight, file.weights.at(name))) << option << " " << name;
+      if (!folder.codes.count(name)) continue;
+      EXPECT_EQ(folder.codes.at(name).type, GgmlType::i8);
+      EXPECT_TRUE(at::equal(folder.codes.at(name).blocks, file.codes.at(name).blocks)) << option << " " << name;
+      EXPECT_TRUE(at::equal(folder.codes.at(name).scales, file.codes.at(name).scales)) << option << " " << name;
+    }
+  }
+  const Checkpoint folder = load_checkpoint(path("qat"));
+  const Checkpoint gguf = load_checkpoint(run("export", {{"model", path("qat")}, {"format", "gguf"}}, "int8.gguf"));
+  for (const auto& [name, weight] : folder.weights) EXPECT_TRUE(at::equal(weight, gguf.weights.at(name))) << name;
+  const fs::path copy = run("export", {{"model", path("qat")}, {"format", "hf"}}, "copy");
+  EXPECT_TRUE(at::equal(load_checkpoint(copy).codes.begin()->second.scales, folder.codes.begin()->second.scales));
+  // Rounding once gives what an export of type int8 gives.
+  Json plain = quantized("int8", 1, 0);
+  plain["method"] = "ptq";
+  const Checkpoint rounded = load_checkpoint(run("quantize", plain, "plain"));
+  const Checkpoint exported = load_checkpoint(run("export", {{"model", path("model")}, {"format", "onnx"}, {"type", "int8"}}, "typed"));
+  for (const auto& [name, weight] : rounded.weights) EXPECT_TRUE(at::equal(weight, exported.weights.at(name))) << name;
+  plain["method"] = "gptq";
+  EXPECT_THROW(run("quantize", plain, "x"), Error);
+  EXPECT_THROW(run("quantize", quantized("int8", 2, 1e-3, {{"start", "gptq"}}), "x"), Error);
 }
 
 TEST_F(Qat, RecoversWhatFewBitsLose) {

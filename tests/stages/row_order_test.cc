@@ -24,11 +24,16 @@ class Mixtures : public ::testing::Test {
     make_folder(*root_);
     std::string mail, chat, text;
     for (int i = 0; i < 80; ++i) {
-      mail += Json{{"prompt", str("parcel ", i % 7, " of street ", std::string(static_cast<size_t>(i % 13), 'x'))}, {"answer", str("late by ", i % 5)}}.dump() + "\n";
+      mail +=
+          Json{{"prompt", str("parcel ", i % 7, " of street ", std::string(static_cast<size_t>(i % 13), 'x'))}, {"answer", str("late by ", i % 5)}}
+              .dump() +
+          "\n";
       text += str("The ", i % 7, "th parcel of street ", i % 11, " was late.\n\n");
     }
     for (int i = 0; i < 40; ++i)
-      chat += Json{{"messages", {{{"role", "user"}, {"content", str("where is ", i, "?")}}, {{"role", "assistant"}, {"content", "on its way"}}}}}.dump() + "\n";
+      chat +=
+          Json{{"messages", {{{"role", "user"}, {"content", str("where is ", i, "?")}}, {{"role", "assistant"}, {"content", "on its way"}}}}}.dump() +
+          "\n";
     write_file(*root_ / "mail.jsonl", mail);
     write_file(*root_ / "chat.jsonl", chat);
     write_file(*root_ / "text.txt", text);
@@ -45,7 +50,8 @@ class Mixtures : public ::testing::Test {
   static Json steps(int64_t count) { return {{"steps", count}, {"batch", 4}, {"warmup", 1}, {"lr", 3e-3}, {"eval_every", 100}}; }
   /// One example a row; the mail twice as often as the chats.
   static Json mixture(const Json& more = Json::object()) {
-    Json out = {{"mix", {{{"path", place("mail.jsonl")}, {"weight", 2}}, {{"path", place("chat.jsonl")}, {"weight", 1}}}}, {"seq", 64}, {"pack", false}};
+    Json out = {
+        {"mix", {{{"path", place("mail.jsonl")}, {"weight", 2}}, {{"path", place("chat.jsonl")}, {"weight", 1}}}}, {"seq", 64}, {"pack", false}};
     out.merge_patch(more);
     return out;
   }

@@ -32,7 +32,9 @@ std::vector<int32_t> by_falling(const std::vector<double>& values) {
   return order;
 }
 
-Json models_list(const std::string& owner) { return {{"object", "list"}, {"data", Json::array({{{"id", "big"}, {"object", "model"}, {"owned_by", owner}}})}}; }
+Json models_list(const std::string& owner) {
+  return {{"object", "list"}, {"data", Json::array({{{"id", "big"}, {"object", "model"}, {"owned_by", owner}}})}};
+}
 
 /// vLLM's answer to a completion request with prompt_logprobs.
 Json vllm_answer(const std::string& body) {
@@ -50,7 +52,9 @@ Json vllm_answer(const std::string& body) {
     }
     list.push_back(entries);
   }
-  return {{"id", "cmpl-1"}, {"model", question["model"]}, {"choices", Json::array({{{"index", 0}, {"text", "x"}, {"prompt_logprobs", list}, {"prompt_token_ids", ids}}})}};
+  return {{"id", "cmpl-1"},
+          {"model", question["model"]},
+          {"choices", Json::array({{{"index", 0}, {"text", "x"}, {"prompt_logprobs", list}, {"prompt_token_ids", ids}}})}};
 }
 
 using ChangeAnswer = std::function<void(const ServedRequest&, ServedAnswer&)>;
@@ -83,7 +87,8 @@ ServerConfig patient_server(int64_t attempts = 1) {
 
 Json capture_served(const std::string& address, const ServerConfig& config, const fs::path& folder) {
   const ServerTeacher teacher(address, config, std::make_shared<ByteTokenizer>(), kServedK, 1);
-  return capture_said([&](const RowSegment& segment) { return teacher.ask(segment); }, served_rows(), served_identity(teacher), config.concurrency, 4, folder);
+  return capture_said([&](const RowSegment& segment) { return teacher.ask(segment); }, served_rows(), served_identity(teacher), config.concurrency, 4,
+                      folder);
 }
 
 std::string served_refusal(const std::function<void()>& work) {
@@ -146,7 +151,9 @@ TEST(ServerTeacher, LlamaServersPositionsBecomeTheSame) {
       const int32_t id = by_falling(said)[static_cast<size_t>(i)];
       top.push_back({{"id", id}, {"token", "x"}, {"logprob", said[static_cast<size_t>(id)]}});
     }
-    const Json answer = {{"model", "big"}, {"tokens_evaluated", ids.size()}, {"completion_probabilities", Json::array({{{"id", 7}, {"logprob", -1}, {"top_logprobs", top}}})}};
+    const Json answer = {{"model", "big"},
+                         {"tokens_evaluated", ids.size()},
+                         {"completion_probabilities", Json::array({{{"id", 7}, {"logprob", -1}, {"top_logprobs", top}}})}};
     return ServedAnswer{200, answer.dump()};
   });
   capture_served(server.address(), patient_server(), folder / "cache");
@@ -270,25 +277,44 @@ TEST(ServerTeacher, EveryFalseAnswerIsOneSentence) {
     };
   };
   const std::vector<FalseAnswer> cases = {
-      {"garbage", "JSON", [](const ServedRequest& r, ServedAnswer& out) { if (r.path != "/v1/models") out.body = "<html>no</html>"; }},
-      {"half", "broke off", [](const ServedRequest& r, ServedAnswer& out) { if (r.path != "/v1/models") out.send_only = static_cast<int64_t>(out.body.size() / 2); }},
-      {"half, but said to be whole", "JSON", [](const ServedRequest& r, ServedAnswer& out) { if (r.path != "/v1/models") out.body.resize(out.body.size() / 2); }},
+      {"garbage", "JSON",
+       [](const ServedRequest& r, ServedAnswer& out) {
+         if (r.path != "/v1/models") out.body = "<html>no</html>";
+       }},
+      {"half", "broke off",
+       [](const ServedRequest& r, ServedAnswer& out) {
+         if (r.path != "/v1/models") out.send_only = static_cast<int64_t>(out.body.size() / 2);
+       }},
+      {"half, but said to be whole", "JSON",
+       [](const ServedRequest& r, ServedAnswer& out) {
+         if (r.path != "/v1/models") out.body.resize(out.body.size() / 2);
+       }},
       {"NaN", "server", text("\"logprob\":", "\"logprob\":NaN,\"was\":")},
       {"NaN as text", "a number", changed([](Json&, Json& list) { list[1].begin().value()["logprob"] = "NaN"; })},
       {"beyond doubles", "server", text("\"logprob\":", "\"logprob\":-1e999,\"was\":")},
       {"above 0", "at most 0", changed([](Json&, Json& list) { list[1].begin().value()["logprob"] = 0.5; })},
-      {"a sum above 1", "at most 1", changed([](Json&, Json& list) { for (auto& [key, entry] : list[1].items()) entry["logprob"] = -0.1; })},
+      {"a sum above 1", "at most 1", changed([](Json&, Json& list) {
+         for (auto& [key, entry] : list[1].items()) entry["logprob"] = -0.1;
+       })},
       {"short list", "positions", changed([](Json&, Json& list) { list.erase(list.size() - 1); })},
-      {"few ids", "the 6 likeliest", changed([](Json&, Json& list) { while (list[1].size() > 3) list[1].erase(list[1].begin()); })},
+      {"few ids", "the 6 likeliest", changed([](Json&, Json& list) {
+         while (list[1].size() > 3) list[1].erase(list[1].begin());
+       })},
       {"unsorted", "falling with their rank", changed([](Json&, Json& list) { list[1].begin().value()["logprob"] = -40; })},
-      {"another tokenizer", "the prompt's token", changed([](Json&, Json& list) { list[1] = {{"300", {{"logprob", -1}, {"rank", 1}}}}; })},
+      {"another tokenizer", "the prompt's token", changed([](Json&, Json& list) {
+         list[1] = {{"300", {{"logprob", -1}, {"rank", 1}}}};
+       })},
       {"an id beyond the vocabulary", "in [0, 261)", text("\"rank\":1,", "\"rank\":1,")},
-      {"a word for an id", "a token id", changed([](Json&, Json& list) { list[1]["the"] = {{"logprob", -1}, {"rank", 7}}; })},
+      {"a word for an id", "a token id", changed([](Json&, Json& list) {
+         list[1]["the"] = {{"logprob", -1}, {"rank", 7}};
+       })},
       {"other ids read", "prompt_token_ids", changed([](Json& answer, Json&) { answer["choices"][0]["prompt_token_ids"][0] = 77; })},
       {"no list", "prompt_logprobs", changed([](Json& answer, Json&) { answer["choices"][0].erase("prompt_logprobs"); })},
       {"no choices", "choices", changed([](Json& answer, Json&) { answer["choices"] = Json::array(); })},
       {"another model", "'big'", changed([](Json& answer, Json&) { answer["model"] = "small"; })},
-      {"an error inside", "overloaded", changed([](Json& answer, Json&) { answer["error"] = {{"message", "overloaded"}}; })},
+      {"an error inside", "overloaded", changed([](Json& answer, Json&) {
+         answer["error"] = {{"message", "overloaded"}};
+       })},
   };
   for (const FalseAnswer& one : cases) {
     SCOPED_TRACE(one.what);

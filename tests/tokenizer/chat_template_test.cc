@@ -37,7 +37,8 @@ Json talk(const std::vector<std::pair<std::string, std::string>>& turns) {
 
 std::string marked(const std::vector<ChatPiece>& pieces) {
   std::string out;
-  for (const ChatPiece& piece : pieces) out += (piece.apart ? "|" : "") + std::string(piece.learn ? "[" : "(") + piece.text + (piece.learn ? "]" : ")");
+  for (const ChatPiece& piece : pieces)
+    out += (piece.apart ? "|" : "") + std::string(piece.learn ? "[" : "(") + piece.text + (piece.learn ? "]" : ")");
   return out;
 }
 
@@ -58,12 +59,14 @@ TEST(Chat, TheAssistantsTurnsAndTheirEndsAreLearned) {
             "[ so long\n<|im_end|>](\n)");
   EXPECT_EQ(marked(Chat(mistral).pieces(turns)), "(<s>[INST] hi [/INST])[ hello</s>]([INST] bye [/INST])[ so long</s>]");
   EXPECT_EQ(marked(Chat(mistral).pieces(turns, true)), "[<s>[INST] hi [/INST] hello</s>[INST] bye [/INST] so long</s>]");
-  const std::string plain = "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
+  const std::string plain =
+      "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
   EXPECT_EQ(marked(Chat(TemplatedTokenizer(plain)).pieces(talk({{"user", "hi"}, {"assistant", "yes"}}))), "(user: hi\nassistant: )[yes\n]");
 }
 
 TEST(Chat, TurnsThatLaterOnesChangeAreRefused) {
-  const std::string last_only = "{% for m in messages %}{{ '<' + m.role + '>' }}{{ '(thought)' if loop.last and m.role == 'assistant' }}{{ m.content }}{% endfor %}"
+  const std::string last_only =
+      "{% for m in messages %}{{ '<' + m.role + '>' }}{{ '(thought)' if loop.last and m.role == 'assistant' }}{{ m.content }}{% endfor %}"
       "{% if add_generation_prompt %}<assistant>{% endif %}";
   const TemplatedTokenizer tokenizer(last_only);
   const Chat chat(tokenizer);
@@ -72,7 +75,10 @@ TEST(Chat, TurnsThatLaterOnesChangeAreRefused) {
   EXPECT_NE(error.find("message 2"), std::string::npos) << error;
   EXPECT_NE(error.find("data.chat"), std::string::npos) << error;
   const TemplatedTokenizer mistral(kMistral);
-  EXPECT_NE(chat_error([&] { Chat(mistral).pieces(talk({{"system", "s"}, {"user", "a"}, {"assistant", "b"}})); }).find("two roles only"), std::string::npos);
+  EXPECT_NE(chat_error([&] {
+              Chat(mistral).pieces(talk({{"system", "s"}, {"user", "a"}, {"assistant", "b"}}));
+            }).find("two roles only"),
+            std::string::npos);
 }
 
 TEST(Chat, MessagesAreNeverSpecialTokens) {
@@ -209,8 +215,8 @@ TEST(GgufVocabulary, LongerEmbeddingsArePaddedShorterOnesRefused) {
   EXPECT_EQ(std::get<std::vector<std::string>>(*metadata.find("tokenizer.ggml.tokens")),
             (std::vector<std::string>{"a", "b", "ab", "<|im_end|>", "[PAD4]", "[PAD5]"}));
   EXPECT_EQ(std::get<std::vector<int32_t>>(*metadata.find("tokenizer.ggml.token_type")),
-            (std::vector<int32_t>{GgufVocabulary::kNormal, GgufVocabulary::kNormal, GgufVocabulary::kNormal, GgufVocabulary::kControl, GgufVocabulary::kUnused,
-                                  GgufVocabulary::kUnused}));
+            (std::vector<int32_t>{GgufVocabulary::kNormal, GgufVocabulary::kNormal, GgufVocabulary::kNormal, GgufVocabulary::kControl,
+                                  GgufVocabulary::kUnused, GgufVocabulary::kUnused}));
   const std::string error = chat_error([&] { tokenizer->to_gguf(metadata, 3, deviations); });
   EXPECT_NE(error.find("3 embedding rows"), std::string::npos) << error;
   EXPECT_NE(error.find("4 tokens"), std::string::npos) << error;

@@ -192,6 +192,61 @@ TEST(Trainer, NanStopsNamesTheStepAndKeepsTheSnapshot) {
   EXPECT_FALSE(read_snapshot(folder / "snapshot.safetensors", "another run", other));
 }
 
+/// What a GPU does by itself: numbers are read when a line is due, and training is none the less the same.
+TEST(Trainer, NumbersReadSeldomAreMeansAndChangeNothing) {
+  TestFolder folder;
+  make_folder(folder / "each"), make_folder(folder / "seldom");
+  TinyProblem each, seldom;
+  auto options = options_in(folder / "each", 12);
+  options.config.snapshot_every = 100;
+  const TrainResult one = train(each.parameters(), [&](const Batch& b) { return each.loss(b); }, each.source, *single_process(), options);
+  options.folder = folder / "seldom", options.config.log_every = 5;
+  const TrainResult other = train(seldom.parameters(), [&](const Batch& b) { return seldom.loss(b); }, seldom.source, *single_process(), options);
+  EXPECT_TRUE(at::equal(each.weight, seldom.weight));
+  EXPECT_TRUE(at::equal(each.bias, seldom.bias));
+  EXPECT_NEAR(other.loss, one.loss, 1e-12);
+  EXPECT_EQ(other.tokens, one.tokens);
+  const auto lines = read_run_log(folder / "each" / "log.jsonl"), few = read_run_log(folder / "seldom" / "log.jsonl");
+  ASSERT_EQ(lines.size(), 12u);
+  // Every fifth step, where the last tenth begins, and the end.
+  std::vector<int64_t> steps;
+  for (const Json& line : few) steps.push_back(line["step"].get<int64_t>());
+  ASSERT_EQ(steps, (std::vector<int64_t>{5, 10, 11, 12}));
+  double sum = 0, abs = 0;
+  for (size_t i = 0; i < 5; ++i) sum += lines[i]["loss"].get<double>() / 5, abs += lines[i]["abs"].get<double>() / 5;
+  EXPECT_NEAR(few[0]["loss"].get<double>(), sum, 1e-9);
+  EXPECT_NEAR(few[0]["abs"].get<double>(), abs, 1e-9);
+  EXPECT_EQ(few[0]["tokens"], 20.0);
+  EXPECT_EQ(few[0]["norm"], lines[4]["norm"]);
+}
+
+TEST(Trainer, NanThatIsReadLateIsNamedByItsStepAndTeachesNothing) {
+  for (const double bad : {std::nan(""), static_cast<double>(INFINITY)}) {
+    TestFolder folder;
+    TinyProblem p;
+    auto options = options_in(folder.path(), 30);
+    options.config.log_every = 10;
+    int64_t calls = 0;
+    try {
+      train(p.parameters(),
+            [&](const Batch& b) {
+              StepLoss loss = p.loss(b);
+              if (++calls == 6) loss.sum = loss.sum * bad;
+              return loss;
+            },
+            p.source, *single_process(), options);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("loss at step 6"), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(calls, 8) << "the snapshot of step 8 is not written from what is no number";
+    Snapshot kept;
+    ASSERT_TRUE(read_snapshot(folder / "snapshot.safetensors", "f", kept));
+    EXPECT_EQ(kept.state["step"], 4);
+    EXPECT_TRUE(p.weight.isfinite().all().item<bool>()) << "the step without a number changed nothing";
+  }
+}
+
 TEST(Trainer, BestWeightsAreKeptWhenAsked) {
   TestFolder folder;
   TinyProblem p;

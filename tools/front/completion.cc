@@ -53,11 +53,12 @@ std::string bash_completion() {
          "  case \"$tool\" in\n" + pairs +
          "  esac\n"
          "  if [ -n \"$seconds\" ]; then\n"
-         "    if [ \"$COMP_CWORD\" -eq 2 ]; then\n"
+         "    if [ \"$COMP_CWORD\" -eq 2 ] && [[ \"$word\" != -* ]]; then\n"
          "      COMPREPLY=($(compgen -W \"$seconds\" -- \"$word\"))\n"
          "      return\n"
          "    fi\n"
-         "    tool=\"$tool ${COMP_WORDS[2]}\"\n"
+         "    # A tool of one word may have others of two beside it.\n"
+         "    [[ \" $seconds \" == *\" ${COMP_WORDS[2]} \"* ]] && tool=\"$tool ${COMP_WORDS[2]}\"\n"
          "  fi\n"
          "  case \"$tool\" in\n" + options +
          "  esac\n"

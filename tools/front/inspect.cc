@@ -21,8 +21,13 @@ int tool_inspect(const Words& words) {
 
 int tool_tokenizer_inspect(const Words& words) {
   const auto tokenizer = load_tokenizer(words.get("tokenizer"));
-  Json facts = {{"kind", "tokenizer"}, {"path", words.get("tokenizer")}, {"algorithm", tokenizer->kind()}, {"size", tokenizer->size()}, {"fingerprint", tokenizer->fingerprint()},
-                {"bos", tokenizer->bos() ? Json(tokenizer->piece(*tokenizer->bos())) : Json()}, {"eos", tokenizer->eos() ? Json(tokenizer->piece(*tokenizer->eos())) : Json()},
+  Json facts = {{"kind", "tokenizer"},
+                {"path", words.get("tokenizer")},
+                {"algorithm", tokenizer->kind()},
+                {"size", tokenizer->size()},
+                {"fingerprint", tokenizer->fingerprint()},
+                {"bos", tokenizer->bos() ? Json(tokenizer->piece(*tokenizer->bos())) : Json()},
+                {"eos", tokenizer->eos() ? Json(tokenizer->piece(*tokenizer->eos())) : Json()},
                 {"add_bos", tokenizer->add_bos()}};
   if (!tokenizer->chat_template().empty()) {
     facts["chat_template"] = "rendered";
@@ -53,8 +58,8 @@ int tool_verify(const Words& words) {
 
 int tool_clean(const Words& words) {
   const Json done = clean_run(words.get("run"), words.has("dry-run"));
-  std::cout << (words.has("dry-run") ? "would remove: " : "removed: ") << to_line(done["removed"]) << " (" << human_bytes(done["freed_bytes"].get<double>())
-            << ")\nkept: " << to_line(done["kept"]) << "\n";
+  std::cout << (words.has("dry-run") ? "would remove: " : "removed: ") << to_line(done["removed"]) << " ("
+            << human_bytes(done["freed_bytes"].get<double>()) << ")\nkept: " << to_line(done["kept"]) << "\n";
   return 0;
 }
 

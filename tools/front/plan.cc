@@ -21,12 +21,13 @@ int tool_plan(const Words& words) {
     std::string parameters = e.parameters ? human_count(static_cast<double>(e.parameters)) : "";
     if (e.at_most) parameters = "at most " + parameters;
     if (e.trainable > 0 && e.trainable < e.parameters) parameters += " (trained: " + human_count(static_cast<double>(e.trainable)) + ")";
-    rows.push_back({e.id, e.kind, e.state, parameters, human_bytes(static_cast<double>(e.peak_bytes)),
-                    human_bytes(static_cast<double>(e.disk_bytes)), e.tokens ? human_count(static_cast<double>(e.tokens)) : "", human_seconds(e.seconds), e.reason});
+    rows.push_back({e.id, e.kind, e.state, parameters, human_bytes(static_cast<double>(e.peak_bytes)), human_bytes(static_cast<double>(e.disk_bytes)),
+                    e.tokens ? human_count(static_cast<double>(e.tokens)) : "", human_seconds(e.seconds), e.reason});
     seconds += e.seconds, disk += static_cast<double>(e.disk_bytes), peak = std::max(peak, static_cast<double>(e.peak_bytes));
   }
   std::cout << format_table({"stage", "kind", "state", "parameters", "memory", "disk", "tokens", "time", "why"}, rows);
-  std::cout << "in all about " << human_seconds(seconds) << ", " << human_bytes(disk) << " of disk, " << human_bytes(peak) << " of memory, into " << folder.string() << "\n";
+  std::cout << "in all about " << human_seconds(seconds) << ", " << human_bytes(disk) << " of disk, " << human_bytes(peak) << " of memory, into "
+            << folder.string() << "\n";
   return 0;
 }
 

@@ -20,8 +20,9 @@ std::string task_text(const Json& numbers) {
 }
 
 Json model_json(const RegistryModel& m) {
-  return {{"id", m.id}, {"model", m.label()}, {"artifact", m.artifact}, {"path", m.path}, {"sha256", m.sha256}, {"bytes", m.bytes}, {"parameters", m.parameters},
-          {"added", m.added}, {"verdict", m.verdict}, {"in_use", m.promoted}, {"run", m.run}};
+  return {{"id", m.id},       {"model", m.label()},         {"artifact", m.artifact}, {"path", m.path},       {"sha256", m.sha256},
+          {"bytes", m.bytes}, {"parameters", m.parameters}, {"added", m.added},       {"verdict", m.verdict}, {"in_use", m.promoted},
+          {"run", m.run}};
 }
 
 std::string shown(const Json& value) { return value.is_number() ? significant(value.get<double>(), 5) : ""; }
@@ -31,7 +32,9 @@ std::string shown(const Json& value) { return value.is_number() ? significant(va
 int tool_registry_add(const Words& words) {
   const RegistryModel model = Registry(words.get("registry"), true).add(words.get("run"), words.get("artifact"), words.get("name"));
   if (words.has("json")) std::cout << to_line(model_json(model)) << "\n";
-  else std::cout << model.label() << ": " << model.artifact << ", " << human_bytes(static_cast<double>(model.bytes)) << ", " << task_text(model.numbers) << "\n";
+  else
+    std::cout << model.label() << ": " << model.artifact << ", " << human_bytes(static_cast<double>(model.bytes)) << ", " << task_text(model.numbers)
+              << "\n";
   return 0;
 }
 
@@ -50,8 +53,8 @@ int tool_registry_list(const Words& words) {
   std::vector<std::vector<std::string>> rows;
   for (const RegistryModel& m : models) {
     list.push_back(model_json(m));
-    rows.push_back({std::to_string(m.id), m.label(), m.promoted ? "in use" : "", m.artifact, human_bytes(static_cast<double>(m.bytes)), task_text(m.numbers),
-                    m.verdict, m.added, m.sha256.substr(0, 12)});
+    rows.push_back({std::to_string(m.id), m.label(), m.promoted ? "in use" : "", m.artifact, human_bytes(static_cast<double>(m.bytes)),
+                    task_text(m.numbers), m.verdict, m.added, m.sha256.substr(0, 12)});
   }
   if (words.has("json")) std::cout << to_line({{"models", list}}) << "\n";
   else std::cout << format_table({"", "model", "", "artifact", "size", "quality", "gates", "added", "file"}, rows);

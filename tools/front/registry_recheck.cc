@@ -19,8 +19,10 @@ namespace {
 Json evaluate_model(const RegistryModel& model, const Words& words) {
   int ends[2];
   check(pipe(ends) == 0, "a pipe", "to be made", std::strerror(errno));
-  std::vector<std::string> line = {"attar", "eval", "--model", model.path, "--task", words.get("task"), "--task-rows", words.get("task-rows"), "--text-tokens", "2048",
-                                   "--device", words.get("device"), "--threads", words.get("threads"), "--log-level", "warn", "--json"};
+  std::vector<std::string> line = {
+      "attar",         "eval", "--model",  model.path,          "--task",    words.get("task"),    "--task-rows", words.get("task-rows"),
+      "--text-tokens", "2048", "--device", words.get("device"), "--threads", words.get("threads"), "--log-level", "warn",
+      "--json"};
   std::vector<char*> arguments;
   for (std::string& part : line) arguments.push_back(part.data());
   arguments.push_back(nullptr);
@@ -53,7 +55,8 @@ int tool_registry_recheck(const Words& words) {
   Registry registry(words.get("registry"), false);
   const std::string task = words.get("task");
   check(fs::is_regular_file(task), task, "a task file", "nothing");
-  const auto found = registry.recheck(words.has("all"), words.number("margin"), fs::absolute(task).string(), [&](const RegistryModel& m) { return evaluate_model(m, words); });
+  const auto found = registry.recheck(words.has("all"), words.number("margin"), fs::absolute(task).string(),
+                                      [&](const RegistryModel& m) { return evaluate_model(m, words); });
   check(!found.empty(), words.get("registry"), "models in use", "none", "attar registry promote NAME@VERSION, or --all");
   Json list = Json::array();
   std::vector<std::vector<std::string>> rows;
@@ -63,8 +66,8 @@ int tool_registry_recheck(const Words& words) {
     list.push_back({{"model", r.model.label()}, {"task", r.task}, {"metric", r.metric}, {"recorded", r.recorded}, {"measured", r.measured},
                     {"difference", {{"low", r.low}, {"high", r.high}}}, {"worse", r.worse}, {"note", r.note}});
     const auto value = [&](const Json& measure) { return measure.is_object() ? shown_metric(r.metric, *double_of(&measure)) : std::string("-"); };
-    rows.push_back({r.model.label(), r.metric, value(r.recorded), value(r.measured), r.note.empty() ? "[" + significant(r.low, 3) + ", " + significant(r.high, 3) + "]" : r.note,
-                    r.worse ? "WORSE" : "holds"});
+    rows.push_back({r.model.label(), r.metric, value(r.recorded), value(r.measured),
+                    r.note.empty() ? "[" + significant(r.low, 3) + ", " + significant(r.high, 3) + "]" : r.note, r.worse ? "WORSE" : "holds"});
   }
   if (words.has("json")) std::cout << to_line({{"checks", list}}) << "\n";
   else std::cout << format_table({"model", "metric", "recorded", "now", "difference", ""}, rows);

@@ -22,7 +22,8 @@ int tool_report(const Words& words) {
     if (stage.value("kind", "") == "evaluate" && fs::exists(run / id / "report.json")) evaluated = run / id;
   }
   check(!evaluated.empty(), run.string(), "a finished evaluate stage", "none", "run the recipe to its end");
-  const Json report = read_json(evaluated / "report.json");
+  Json report = read_json(evaluated / "report.json");
+  if (Json routers = routers_of(run, stage_map, evaluated.filename().string()); !routers.empty()) report["routers"] = std::move(routers);
   make_folder(run / "report");
   write_report(report, logs, run / "report");
   std::cout << terminal_summary(report) << "report: " << (run / "report" / "report.html").string() << "\n";

@@ -15,9 +15,9 @@ int hold_against(const Words& words, const Scores& small, const Scores* large) {
   if (words.has("json")) {
     std::cout << to_line(found) << "\n";
   } else {
-    std::cout << found["served"] << " of " << found["rows"] << " requests are the small model's, " << found["wrong"] << " of its answers are wrong; at most "
-              << 100 * found["error_allowed"].get<double>() << "% were promised: "
-              << (broken ? "BROKEN" : "holds") << " (p = " << found["p_value"].get<double>() << ")\n";
+    std::cout << found["served"] << " of " << found["rows"] << " requests are the small model's, " << found["wrong"]
+              << " of its answers are wrong; at most " << 100 * found["error_allowed"].get<double>()
+              << "% were promised: " << (broken ? "BROKEN" : "holds") << " (p = " << found["p_value"].get<double>() << ")\n";
   }
   return broken ? 3 : 0;
 }
