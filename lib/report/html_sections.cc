@@ -340,6 +340,7 @@ std::string surgery_section(const Json& report) {
     const Json* types = find_at(report, {"summary", "tensor_types", id});
     if (!types || !types->is_array()) continue;
     std::vector<std::vector<HtmlCell>> rows, all;
+    bool has_errors = false;
     for (const Json& type : *types) {
       const Json *count = number_of(find_at(type, {"tensors"})), *bytes = number_of(find_at(type, {"bytes"}));
       rows.push_back({{escape_html(text_of(find_at(type, {"type"}))), "name"}, {number_html(count, count ? to_line(*count) : ""), "number"},
@@ -353,6 +354,14 @@ std::string surgery_section(const Json& report) {
       all.push_back({{"<code>" + escape_html(text_of(find_at(tensor, {"name"}))) + "</code>", "name"}, {escape_html(text_of(find_at(tensor,
           {"type"}))), ""},
                      {dims, "number"}, {number_html(bytes, bytes ? human_bytes(bytes->get<double>()) : ""), "number"}});
+      const Json* error = number_of(find_at(tensor, {"error"}));
+      has_errors |= error != nullptr;
+      all.back().push_back({number_html(error, error ? fixed(100 * error->get<double>(), 3) + "%" : ""), "number"});
+    }
+    std::vector<std::string> columns = {"tensor", "type", "shape", "bytes", "error"};
+    if (!has_errors) {
+      columns.pop_back();
+      for (auto& row : all) row.pop_back();
     }
     body += "<h3>" + escape_html(id) + ": types of its tensors</h3>\n";
     if (const Json* proven = number_of(find_at(stage, {"facts", "elements_proven"})))
@@ -363,7 +372,8 @@ std::string surgery_section(const Json& report) {
       for (const Json& note : *notes) body += "<li>" + escape_html(text_of(&note)) + "</li>\n";
       body += "</ul>\n";
     }
-    body += table_html({"type", "tensors", "bytes"}, rows) + details_html("Every tensor", table_html({"tensor", "type", "shape", "bytes"}, all));
+    body += table_html({"type", "tensors", "bytes"}, rows) + details_html("Every tensor", table_html(columns, all))
+        + (has_errors ? "<p class=note>Error: how far the tensor's values lie from the weights before, as a share of their norm.</p>\n" : "");
   }
   return section_html("surgery", "What was done to the weights", "", body);
 }

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "export/tensor_errors.h"
 #include "stages/masked.h"
 #include "stages/stage.h"
 
@@ -21,6 +22,7 @@ void run_export(StageRun& run, const ExportConfig& config) {
   if (config.format == "gguf") {
     path = "model.gguf";
     report = export_gguf(model, used, run.out / path);
+    if (run.recipe) add_tensor_errors(run.out / path, model, report.tensors);  // for the report
   } else if (config.format == "onnx") {
     path = ".";
     report = export_onnx(model, used, run.out);

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "calibrate/importance.h"
+#include "export/tensor_errors.h"
 #include "quant/budget.h"
 #include "quant/gptq.h"
 #include "quant/type_plan.h"
@@ -98,6 +99,10 @@ void run_quantize(StageRun& run, const QuantConfig& config) {
   run.facts["quantized_tensors"] = plan.types.size();
   run.facts["tensor_bytes"] = bytes;
   run.facts["notes"] = plan.notes;
+  // What it was is read again from where it lies, a tensor at a time.
+  if (run.recipe)
+    run.facts["tensors"] =
+        coded_tensor_errors(model, load_checkpoint(model_path(*run.input("model")), {.keep_dtype = true, .tokenizer = false}).weights);
   log_info(str(run.label, ": ", plan.types.size(), " weights on the grid of ", budgeted || given ? "a budget" : config.scheme, ", ", bytes,
                " bytes of tensors"));
 }

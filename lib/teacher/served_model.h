@@ -17,8 +17,8 @@ class ServedModel {
   const std::string& name() const { return name_; }
   /// What the server says of who owns the model ("owned_by"), by which kinds of servers are known; may be empty.
   const std::string& owner() const { return owner_; }
-  /// What it answers. Servers of llama.cpp's kind are told not to punish repetition, which llama-cpp-python's does by 1.1 unless told otherwise: it is the
-  /// model that is asked. Error in one sentence that begins with `asked` for no JSON or an error of the server's.
+  /// What it answers. Servers of llama.cpp's kind are told not to punish repetition, which llama-cpp-python's does by 1.1 unless told otherwise: it
+  /// is the model that is asked. Error in one sentence that begins with `asked` for no JSON or an error of the server's.
   Json post(const std::string& path, Json question, const std::string& asked) const;
   /// Error if the answer names another model.
   void check_answerer(const Json& answer, const std::string& asked) const;

@@ -6,8 +6,10 @@
 #include "byte_tokenizer.h"
 #include "data_path.h"
 #include "export/export.h"
+#include "export/tensor_errors.h"
 #include "export/tiny_model.h"
 #include "formats/gguf.h"
+#include "spec/gguf_names.h"
 #include "tokenizer/gguf_vocab.h"
 
 namespace attar {
@@ -97,6 +99,33 @@ TEST(ExportGguf, PresetsFallBackByWidthAndSayIt) {
   EXPECT_NE(all.find("no tokenizer"), std::string::npos);
   EXPECT_EQ(GgufFile(folder / "m.gguf").metadata().integer("general.file_type"), 15);
   EXPECT_EQ(report.tensors.size(), GgufFile(folder / "m.gguf").tensors().size());
+}
+
+/// The file read as any model is, compared weight by weight, in the model's own order of rows.
+TEST(ExportGguf, ErrorsOfTensorsAreThoseOfTheFile) {
+  const TestFolder folder;
+  for (const char* family : {"llama", "phi3", "gemma"}) {
+    const Checkpoint model = tiny_model(tiny_spec(family));
+    ExportConfig config;
+    config.format = "gguf", config.type = "q4_0", config.pure = true;
+    ExportReport report = export_gguf(model, config, folder / "out.gguf");
+    add_tensor_errors(folder / "out.gguf", model, report.tensors);
+    const Checkpoint read = load_checkpoint(folder / "out.gguf");
+    std::map<std::string, double> errors;
+    for (const Json& tensor : report.tensors) errors[tensor.at("name").get<std::string>()] = tensor.at("error").get<double>();
+    for (const GgufMapping& mapping : gguf_mapping(model.spec)) {
+      double difference = 0, norm = 0;
+      for (const std::string& name : mapping.sources) {
+        const at::Tensor wanted = model.weights.at(name).to(at::kDouble), got = read.weights.at(name).to(at::kDouble);
+        difference += (got - wanted).square().sum().item<double>(), norm += wanted.square().sum().item<double>();
+      }
+      // Norms that a family stores with one added have another norm there.
+      if (!mapping.add_one) {
+        EXPECT_NEAR(errors.at(mapping.gguf), std::sqrt(difference / norm), 1e-9) << family << " " << mapping.gguf;
+      }
+      EXPECT_EQ(errors.at(mapping.gguf) > 0.01, mapping.matrix) << family << " " << mapping.gguf;
+    }
+  }
 }
 
 TEST(ExportGguf, CodesOfTheAskedTypeAreKept) {

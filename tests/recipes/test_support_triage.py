@@ -49,6 +49,9 @@ def test_report_measures_every_artifact(finished):
         assert artifact["bytes"] > 0 and artifact["parameters"] > 0, name
         assert 0 <= artifact["tasks"]["triage"]["accuracy"]["value"] <= 1
         assert artifact["perplexity"]["value"] > 1
+    errors = {stage: [t["error"] for t in report["lineage"][stage]["facts"]["tensors"]] for stage in ("qat", "gguf")}
+    assert errors["qat"] and all(0 < e < 0.5 for e in errors["qat"]), "against the weights before QAT"
+    assert errors["gguf"] and not any(errors["gguf"]), "the file holds QAT's codes as they are"
     gguf = report["artifacts"]["gguf"]
     assert gguf["path"] == "gguf/model.gguf" and gguf["sha256"] == sha256(finished / gguf["path"])
     assert gguf["bytes"] == (finished / gguf["path"]).stat().st_size

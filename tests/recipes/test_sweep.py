@@ -58,6 +58,11 @@ def test_candidates_are_judged_and_the_smallest_is_named(swept):
         points = {i: (paid(a), -a["tasks"]["triage"]["accuracy"]["value"]) for i, a in report["artifacts"].items()}
         best = {i for i, (x, y) in points.items() if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in points.values())}
         assert {points[i] for i in decision["fronts"][what]} == {points[i] for i in best}
+    for file in files:
+        errors = {t["name"]: t["error"] for t in report["lineage"][file]["facts"]["tensors"]}
+        matrices = [error for name, error in errors.items() if "norm" not in name]
+        assert len(matrices) > 8 and all((1e-3 < e < 1e-2) if file.endswith("q8_0") else (1e-5 < e < 1e-3) for e in matrices)
+        assert all(error == 0 for name, error in errors.items() if "norm" in name)
     html = (folder / "run" / "report" / "report.html").read_text()
     assert "Candidates of the sweep" in html and "What it costs" in html and str(report["artifacts"][files[0]]["cost"]["per_million_conversations"]) in html
 
