@@ -150,3 +150,15 @@ def test_hub_name_is_refused_with_the_command_that_fetches_it(attar, tmp_path):
 
 def test_report_names_a_missing_run(attar, tmp_path):
     one_line(attar.error("report", tmp_path / "nothing"), "nothing")
+
+
+def test_prunings_that_cannot_be(attar, ran, tmp_path):
+    """Shares that leave nothing, a budget below what can be reached, too little text: a sentence that names the key, and nothing is written."""
+    short = write(tmp_path / "short.jsonl", '{"text": "a few words"}\n')
+    out = tmp_path / "pruned"
+    for words, named in ((("--ffn", 0), "ffn"), (("--hidden", -1), "hidden"), (("--kv-heads", 0), "kv_heads"), (("--depth", 0), "depth"),
+                         (("--heads", 1.5), "heads"), (("--parameters", 10), "or more: what FFN pruning can still reach")):
+        lines = attar.error("prune", "--model", ran / "run" / "teacher", *words, "--task", ran / "task.yaml", "--out", out)
+        assert len(lines) == 1 and named in lines[0] and not out.exists(), lines
+    lines = attar.error("prune", "--model", ran / "run" / "teacher", "--ffn", 0.5, "--data", short, "--out", out)
+    assert len(lines) == 1 and "give more data" in lines[0] and not out.exists(), lines
