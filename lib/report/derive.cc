@@ -95,7 +95,7 @@ Json against(const Json& artifact, const Json& base, const std::string& base_id)
   if (main && base_main && main->task == base_main->task && main->metric == base_main->metric) {
     Json difference = {{"task", main->task}, {"metric", main->metric}, {"value", *double_of(main->measure) - *double_of(base_main->measure)}};
     const Json* paired = find_at(artifact, {"comparison", "differences", main->metric});
-    // Reports of earlier versions know that of accuracy alone.
+    // A report without `differences` has that of accuracy alone.
     if (!paired && main->metric == "accuracy") paired = find_at(artifact, {"comparison", "accuracy_difference"});
     if (text_of(find_at(artifact, {"comparison", "against"})) == base_id && number_of(paired)) {
       difference["value"] = *number_of(paired);

@@ -194,7 +194,7 @@ Json Evaluation::compare(const std::string& label, const std::string& base) cons
   for (const auto& [metric, values] : a->second.values)
     for (const auto& [same, others] : b->second.values)
       if (same == metric) out["differences"][metric] = paired_bootstrap(values, others, 2000).difference.to_json();
-  // The key by which accuracy has always been found.
+  // Accuracy has a key of its own too, for programs that know no other metric.
   if (out.contains("differences") && out["differences"].contains("accuracy")) out["accuracy_difference"] = out["differences"]["accuracy"];
   out["mcnemar_p"] = mcnemar_exact(only_a, only_b);
   return out;

@@ -10,26 +10,15 @@ import time
 
 import numpy as np
 import pytest
-
-MODEL = """hidden_size: 32
-intermediate_size: 64
-num_hidden_layers: 2
-num_attention_heads: 2
-num_key_value_heads: 1
-max_position_embeddings: 64
-"""
+from small_world import WORDS, make_small_world
 
 
 @pytest.fixture(scope="module")
 def world(attar, tmp_path_factory):
     folder = tmp_path_factory.mktemp("order")
-    draw = random.Random(5)
-    words = ["parcel", "street", "late", "open", "river", "seven", "green", "paper", "north", "again"]
-    (folder / "text.txt").write_text("\n\n".join(" ".join(draw.choice(words) for _ in range(20)) for _ in range(200)))
+    draw, words = make_small_world(attar, folder), WORDS
     rows = [{"prompt": " ".join(draw.choice(words) for _ in range(draw.randint(1, 6))), "answer": draw.choice(words)} for _ in range(120)]
     (folder / "mail.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "model.yaml").write_text(MODEL)
-    attar("tokenizer", "train", "--data", folder / "text.txt", "--vocab-size", "300", "--model", "bpe", "--out", folder / "tokens", check=0)
     attar("distill", "--model", folder / "model.yaml", "--tokenizer", folder / "tokens", "--data", folder / "mail.jsonl", "--seq", 32,
           "--data.pack", "false", "--batch", 8, "--steps", 40, "--lr", 3e-3, "--threads", 1, "--out", folder / "teacher", check=0)
     return folder

@@ -2,15 +2,7 @@
 import json
 
 import pytest
-
-MODEL = """model_type: llama
-hidden_size: 32
-intermediate_size: 64
-num_hidden_layers: 2
-num_attention_heads: 2
-num_key_value_heads: 1
-max_position_embeddings: 64
-"""
+from small_world import MODEL
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Two processes that train together, started as torchrun starts them: one process's result, equal bytes after kill -9, a sentence when one dies."""
 import hashlib
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -9,26 +8,14 @@ import time
 
 import numpy as np
 import pytest
+from small_world import make_small_world
 
 STEPS = 40
-MODEL = """model_type: llama
-hidden_size: 32
-intermediate_size: 64
-num_hidden_layers: 2
-num_attention_heads: 2
-num_key_value_heads: 1
-max_position_embeddings: 64
-"""
-
 
 @pytest.fixture(scope="module")
 def world(attar, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    draw = random.Random(5)
-    words = ["parcel", "street", "late", "open", "river", "seven", "green", "paper", "north", "again"]
-    (folder / "text.txt").write_text("\n\n".join(" ".join(draw.choice(words) for _ in range(20)) for _ in range(200)))
-    (folder / "model.yaml").write_text(MODEL)
-    attar("tokenizer", "train", "--data", folder / "text.txt", "--vocab-size", "300", "--model", "bpe", "--out", folder / "tokens", check=0)
+    make_small_world(attar, folder)
     return folder
 
 
