@@ -24,7 +24,11 @@ function(attar_bundle_finish file run_path)
   endif()
 endfunction()
 
+# ATTAR_ALSO in the environment: further programs of the build, as tests and benchmarks for a machine that cannot build (benchmarks/on_gpu.py).
 set(programs "${ATTAR_BUILD_FOLDER}/bin/attar" "${ATTAR_BUILD_FOLDER}/bin/attar-engine")
+foreach(name $ENV{ATTAR_ALSO})
+  list(APPEND programs "${ATTAR_BUILD_FOLDER}/bin/${name}")
+endforeach()
 foreach(program IN LISTS programs)
   if(NOT EXISTS "${program}")
     message(FATAL_ERROR "${program} is not there: build first (cmake --build ${ATTAR_BUILD_FOLDER})")

@@ -25,6 +25,18 @@ int64_t Words::integer(const std::string& name) const {
   if (!read_scalar(Node::scalar(get(name)), value)) throw UsageError("--" + name + ", expected a whole number, received " + get(name));
   return value;
 }
+std::vector<int64_t> Words::integers(const std::string& name, std::vector<int64_t> otherwise) const {
+  if (!has(name)) return otherwise;
+  std::vector<int64_t> out;
+  for (const std::string& given : all(name))
+    for (size_t begin = 0; begin <= given.size();) {
+      const size_t end = std::min(given.find(',', begin), given.size());
+      if (!read_scalar(Node::scalar(given.substr(begin, end - begin)), out.emplace_back()))
+        throw UsageError("--" + name + ", expected whole numbers with commas between, received " + given);
+      begin = end + 1;
+    }
+  return out;
+}
 double Words::number(const std::string& name) const {
   double value = 0;
   if (!read_scalar(Node::scalar(get(name)), value)) throw UsageError("--" + name + ", expected a number, received " + get(name));

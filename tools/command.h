@@ -29,6 +29,7 @@ struct Words {
   std::string get(const std::string& name) const;             ///< given or default, "" if neither
   std::vector<std::string> all(const std::string& name) const;
   int64_t integer(const std::string& name) const;             ///< UsageError if it is none
+  std::vector<int64_t> integers(const std::string& name, std::vector<int64_t> otherwise) const;   ///< given "1,2" or again and again; likewise
   double number(const std::string& name) const;
 };
 

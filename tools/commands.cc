@@ -16,6 +16,7 @@ std::vector<Flag> common() {
 Flag flag(std::string name, std::string help, std::string fallback = "") { return {std::move(name), std::move(help), std::move(fallback), ""}; }
 Flag needed(std::string name, std::string help) { Flag f = flag(std::move(name), std::move(help)); f.required = true; return f; }
 Flag toggle(std::string name, std::string help) { Flag f = flag(std::move(name), std::move(help)); f.is_switch = true; return f; }
+Flag several(std::string name, std::string help) { Flag f = flag(std::move(name), std::move(help)); f.many = true; return f; }
 Flag word(std::string name, std::string help, bool many = false) {
   Flag f = flag(std::move(name), std::move(help));
   f.positional = true, f.many = many, f.required = !many;
@@ -155,7 +156,7 @@ std::vector<Command> table() {
   all.push_back(stage_tool<CalibrateConfig>("calibrate", "attar calibrate --model M --data F --out DIR", "a model's input statistics and importance matrix",
                                             {{"data.path", "data"}, {"data.seq", "seq"}, {"calibration_rows", "calibration-rows"}}, {"model"}));
   all.push_back(stage_tool<QuantConfig>("quantize",
-                                        "attar quantize --model M --scheme q4_k_m [--method search|gptq|qat] [--imatrix I] [--data F] --out DIR",
+                                        "attar quantize --model M --scheme q4_k_m [--method search|gptq|rounding|qat] [--imatrix I] [--data F] --out DIR",
                                         "puts weights on the grid of the file",
                                         {{"data.path", "data"},
                                          {"data.seq", "seq"},
@@ -191,7 +192,13 @@ std::vector<Command> table() {
        flag("memorization-prefix", "tokens of such a row that are given", "16"),
        flag("memorization-length", "tokens that must then come", "16"),
        flag("task-rows", "only the first so many test rows; 0: all", "0"),
-       toggle("latency", "measure tokens/s too"),
+       toggle("latency", "measure tokens/s, times to the first and each further token and the time to load too"),
+       several("prompt-tokens", "with --latency: tokens of a prompt, one length or several: 32,128 (32)"),
+       several("new-tokens", "with --latency: tokens written after it, one length or several (16)"),
+       several("at-threads", "with --latency: threads while that is timed, one number or several (--threads)"),
+       flag("runs", "with --latency: generations that count", "5"), flag("warm-up", "with --latency: generations before them", "1"),
+       flag("load-runs", "with --latency: loads that are timed", "3"),
+       toggle("not-pinned", "with --latency: threads may move between cores while they are timed"),
        flag("scores", "folder that takes the scores of each example, for attar route"),
        flag("learned-score",
             "with --scores: one learned from hidden states too, on a quarter of the rows: last or mean, or a router.json that has one", "none"),
@@ -204,7 +211,7 @@ std::vector<Command> table() {
        flag("model", "the artifact's model; where the report says if absent"),
        flag("task", "task file with other fields or another prompt; the one that was kept if absent"),
        flag("level", "largest p-value, after Holm, that counts", "0.01"),
-       flag("threshold", "smallest distance of distributions, or fall of accuracy, that counts", "0.1"), json}));
+       flag("threshold", "smallest effect that counts: distance of distributions, or how much worse a metric became", "0.1"), json}));
   all.push_back(command("logits", "attar logits --model M --ids FILE --out FILE.npy", "float32 logits of given ids, for comparison", true,
                         {needed("model", "model"), needed("ids", "JSON array of arrays of ids"), needed("out", ".npy to write: (sum of lengths, V)"),
                          toggle("stepwise", "token by token through the KV cache")}));
@@ -214,14 +221,20 @@ std::vector<Command> table() {
        toggle("chat", "the prompt is a user's message: the model's chat template is put around it"),
        flag("system", "with --chat: a system message before it"), flag("max-tokens", "most new tokens", "128"),
        flag("temperature", "0: always the likeliest", "0"), toggle("ids", "print token ids"), toggle("ignore-eos", "do not stop at the end token")}));
-  all.push_back(command("bench generate", "attar bench generate --model M [--json]", "time to first token, tokens/s, memory", true,
-                        {needed("model", "model"), flag("prompt-tokens", "tokens read", "64"), flag("max-tokens", "tokens written", "64"),
-                         flag("repeats", "measured runs", "5"), json}));
+  all.push_back(command("bench generate", "attar bench generate --model M [--prompt-tokens 64] [--max-tokens 64] [--at-threads N] [--json]",
+                        "time to first token, tokens/s, memory; over several lengths and numbers of threads", true,
+                        {needed("model", "model"), several("prompt-tokens", "tokens read, one length or several: 64,256 (64)"),
+                         several("max-tokens", "tokens written, one length or several (64)"),
+                         several("at-threads", "threads while it is timed, one number or several (--threads)"),
+                         flag("repeats", "measured runs", "5"), flag("warm-up", "runs before them that do not count", "1"),
+                         toggle("pinned", "each thread stays on a core of its own while it is timed"), json}));
   all.push_back(command("bench train", "attar bench train --student M [--teacher M | --cache C] --batch B --seq T [--steps N] [--json]",
                         "real distillation steps on random ids", true,
                         {needed("student", "model folder or configs/models/*.yaml"), flag("teacher", "live teacher"),
                          flag("cache", "cache of a teacher's logits"), flag("batch", "rows", "16"), flag("seq", "tokens a row", "256"),
-                         flag("steps", "measured steps", "20"), flag("vocab", "vocabulary, for a student from a YAML file", "4096"), json}));
+                         flag("steps", "measured steps", "20"), flag("vocab", "vocabulary, for a student from a YAML file", "4096"),
+                         toggle("deterministic", "on a GPU: kernels that give the same bytes on every run"),
+                         toggle("cuda-graph", "on a GPU: forward and backward pass recorded and replayed"), json}));
   all.push_back(command("bench latency", "attar bench latency [--out FILE] [--model M] [--json]",
                         "what a token costs here by shape, for searches under a limit", true,
                         {flag("out", "table to write; this machine's own if absent"),

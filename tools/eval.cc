@@ -17,6 +17,20 @@ RuntimeConfig runtime_of(const Words& words) {
   return out;
 }
 
+RunningConfig running_of(const Words& words) {
+  RunningConfig out;
+  out.prompt_tokens = words.integers("prompt-tokens", out.prompt_tokens), out.new_tokens = words.integers("new-tokens", out.new_tokens);
+  out.threads = words.integers("at-threads", {});
+  out.runs = words.integer("runs"), out.warm_up = words.integer("warm-up"), out.load_runs = words.integer("load-runs");
+  out.pinned = !words.has("not-pinned");
+  return out;
+}
+
+/// Lengths and numbers of threads have no use but for it.
+bool asks_for_latency(const Words& words) {
+  return words.has("latency") || words.has("prompt-tokens") || words.has("new-tokens") || words.has("at-threads");
+}
+
 /// A file and the server that runs it stand in two lines.
 Json artifacts_shown(const std::string& name, const Json& result) {
   Json out = {{name, result}};
@@ -37,7 +51,8 @@ int tool_eval(const Words& words) {
     throw UsageError("attar eval --runtime, expected --task, received none: a server is asked the task's questions");
   if (inputs.text) check(fs::exists(*inputs.text), "--text", "a file", inputs.text->string());
   inputs.ctx = words.integer("ctx"), inputs.text_tokens = words.integer("text-tokens"), inputs.task_rows = words.integer("task-rows");
-  inputs.stride = words.integer("stride"), inputs.kv_cache = words.get("kv-cache"), inputs.latency = words.has("latency");
+  inputs.stride = words.integer("stride"), inputs.kv_cache = words.get("kv-cache"), inputs.latency = asks_for_latency(words);
+  inputs.running = running_of(words);
   inputs.memorization.rows = words.integer("memorization-rows"), inputs.memorization.prefix = words.integer("memorization-prefix");
   inputs.memorization.length = words.integer("memorization-length");
   inputs.learned_score = words.get("learned-score");

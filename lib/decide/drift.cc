@@ -61,6 +61,23 @@ DriftTest distance_test(const std::string& name, const std::vector<double>& refe
   return {name, median(reference), median(now), found.distance, found.p, 1, false};
 }
 
+bool ones_and_zeros(const std::vector<double>& values) {
+  return std::all_of(values.begin(), values.end(), [](double value) { return value == 0 || value == 1; });
+}
+
+/// Fisher's test where an answer is right or wrong, Mann-Whitney's where there is something between.
+DriftTest score_test(const DriftScores& scores) {
+  const double sign = scores.less_is_better ? -1 : 1;
+  const MannWhitney found = mann_whitney(scores.reference, scores.now);
+  DriftTest out{scores.metric, mean(scores.reference), mean(scores.now), sign * found.delta, found.p, 1, false};
+  if (ones_and_zeros(scores.reference) && ones_and_zeros(scores.now)) {
+    const auto ones = [](const std::vector<double>& of) { return static_cast<int64_t>(std::count(of.begin(), of.end(), 1.0)); };
+    out.p = fisher_exact(ones(scores.reference), static_cast<int64_t>(scores.reference.size()), ones(scores.now),
+                         static_cast<int64_t>(scores.now.size()));
+  }
+  return out;
+}
+
 /// Holm, Scandinavian Journal of Statistics 6 (1979) 65-70: the k-th smallest of m p-values times m - k + 1, never falling.
 void adjust(std::vector<DriftTest>& tests) {
   std::vector<size_t> order(tests.size());
@@ -140,6 +157,28 @@ KolmogorovSmirnov kolmogorov_smirnov(std::vector<double> a, std::vector<double> 
   return {distance, kolmogorov_tail(distance * std::sqrt(n * m / (n + m)))};
 }
 
+MannWhitney mann_whitney(const std::vector<double>& a, const std::vector<double>& b) {
+  check(!a.empty() && !b.empty(), "samples to compare", "values in both", "an empty one");
+  std::vector<std::pair<double, bool>> all;
+  for (const double value : a) all.push_back({value, true});
+  for (const double value : b) all.push_back({value, false});
+  std::sort(all.begin(), all.end());
+  const double n = static_cast<double>(a.size()), m = static_cast<double>(b.size()), both = n + m;
+  double ranks = 0, tied = 0;
+  for (size_t begin = 0, end = 0; begin < all.size(); begin = end) {
+    double own = 0;
+    for (; end < all.size() && all[end].first == all[begin].first; ++end) own += all[end].second;
+    const double many = static_cast<double>(end - begin);
+    ranks += own * (static_cast<double>(begin + end) + 1) / 2;
+    tied += many * many * many - many;
+  }
+  const double above = ranks - n * (n + 1) / 2;  // pairs that `a` wins, ties half
+  const double spread = std::sqrt(n * m / 12 * (both + 1 - tied / (both * (both - 1))));
+  MannWhitney out{2 * above / (n * m) - 1, 1};
+  if (spread > 0) out.p = std::min(1.0, std::erfc((std::max(above, n * m - above) - n * m / 2 - 0.5) / spread / std::sqrt(2.0)));
+  return out;
+}
+
 double fisher_exact(int64_t a, int64_t a_all, int64_t b, int64_t b_all) {
   check(a >= 0 && b >= 0 && a <= a_all && b <= b_all, "counts of a two-by-two table", "parts of their wholes",
         str(a, "/", a_all, ", ", b, "/", b_all));
@@ -167,14 +206,8 @@ std::vector<DriftTest> find_drift(const DriftInputs& inputs, double level, doubl
                                 distance_test("words", inputs.reference.surprisal, inputs.now.surprisal)};
   if (!inputs.reference_confidence.empty() && !inputs.confidence.empty())
     out.push_back(distance_test("confidence", inputs.reference_confidence, inputs.confidence));
-  if (!inputs.reference_correct.empty() && !inputs.correct.empty()) {
-    const auto right = [](const std::vector<double>& of) { return static_cast<int64_t>(std::llround(std::accumulate(of.begin(), of.end(), 0.0))); };
-    const double before = mean(inputs.reference_correct), now = mean(inputs.correct);
-    out.push_back({"accuracy", before, now, before - now,
-                   fisher_exact(right(inputs.reference_correct), static_cast<int64_t>(inputs.reference_correct.size()), right(inputs.correct),
-                                static_cast<int64_t>(inputs.correct.size())),
-                   1, false});
-  }
+  for (const DriftScores& scores : inputs.scores)
+    if (!scores.reference.empty() && !scores.now.empty()) out.push_back(score_test(scores));
   adjust(out);
   for (DriftTest& test : out) test.drifted = test.adjusted < level && test.effect >= threshold;
   return out;

@@ -85,7 +85,7 @@ const Json* at_path(const Json& root, const std::string& path) {
 
 bool more_is_better(const std::string& key) {
   const std::string last = key.substr(key.rfind('.') + 1);
-  return is_share(last) || last == "tokens_per_s" || last == "exact" || last == "rouge_l";
+  return is_share(last) || last == "tokens_per_s" || last == "prompt_tokens_per_s" || last == "exact" || last == "rouge_l";
 }
 
 NumberDifference number_difference(const Json& artifacts, const std::string& artifact, const std::string& other, const std::string& key,

@@ -64,6 +64,9 @@ std::vector<double> sureness_of(const Scores& scores, const std::string& score) 
   if (score == "learned")
     check(!scores.header.learned.is_null(), "score learned", "a score that was learned from " + scores.header.artifact + "'s hidden states", "none",
           "evaluate with learned_score: last");
+  else
+    check(scores.header.confident, "score " + score, "how sure " + scores.header.artifact + " was of each answer", "nothing: its server did not say",
+          "take another small model, or a server that gives log-probabilities of what it writes");
   std::vector<double> out;
   out.reserve(scores.rows.size());
   for (const ExampleScore& row : scores.rows) {

@@ -12,6 +12,7 @@ namespace {
 
 constexpr const char* kScoreFormat = "attar scores";
 constexpr int64_t kScoreVersion = 1;
+constexpr const char* kNoConfidence = "not given";
 
 double share_of(const Json& row, const char* key, const std::string& place, double most) {
   const double value = get<double>(row, key, place);
@@ -67,6 +68,7 @@ ScoreWriter::ScoreWriter(const fs::path& place, const ScoreHeader& header)
                            {"task", header.task}, {"examples_sha256", header.examples_sha256}, {"labels", header.labels}};
   if (valued_) head["metrics"] = header.metrics;
   if (learned_) head["learned"] = header.learned;
+  if (!header.confident) head["confidence"] = kNoConfidence;
   file_.write(to_line(head) + "\n");
 }
 
@@ -97,6 +99,11 @@ Scores read_scores(const fs::path& file) {
   if (head.contains("learned")) {
     out.header.learned = head["learned"];
     check(out.header.learned.is_object(), name + ":1: learned", "a learned score", to_line(out.header.learned).substr(0, 60));
+  }
+  if (head.contains("confidence")) {
+    check(head["confidence"] == kNoConfidence, name + ":1: confidence", str("absent, or '", kNoConfidence, "'"),
+          to_line(head["confidence"]).substr(0, 60));
+    out.header.confident = false;
   }
   const int64_t labels = static_cast<int64_t>(out.header.labels.size());
   check(labels > 0, name + ":1", "labels", "none");

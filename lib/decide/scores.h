@@ -33,6 +33,7 @@ struct ScoreHeader {
   std::vector<std::string> metrics =
       {};  ///< of the task's metrics those that are means over the examples (rouge_l ...); accuracy, brier and label_nll follow from the rows
   Json learned;                      ///< the learned score (eval/learned_score.h); null: none
+  bool confident = true;             ///< false: nobody knows how sure the model was of its answers (a server that does not say); rows hold 1
 };
 
 struct Scores {

@@ -38,9 +38,10 @@ double DistillLoss::kl() const { return terms[0].item<double>(); }
 double DistillLoss::ce() const { return terms[1].item<double>(); }
 
 DistillLoss distill_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
-                         const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab) {
+                         const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab,
+                         const at::Tensor& rows) {
   const bool wanted = c10::GradMode::is_enabled() && (hidden.requires_grad() || weight.requires_grad());
-  const LinearLossResult result = linear_loss(hidden, weight, targets, labels, row_weights, weights, softcap, vocab, wanted);
+  const LinearLossResult result = linear_loss(hidden, weight, targets, labels, row_weights, weights, softcap, vocab, wanted, rows);
   DistillLoss loss;
   loss.terms = result.terms;
   loss.sum = wanted ? LinearLossFunction::apply(hidden, weight, result) : result.loss;

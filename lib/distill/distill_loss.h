@@ -11,7 +11,8 @@ struct DistillLoss {
   double ce() const;
 };
 DistillLoss distill_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
-                         const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab);
+                         const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab,
+                         const at::Tensor& rows = {});
 
 /// Hidden-state terms: mean squared error or 1 - cosine between student (N, D) projected by projection (Dt, D) and teacher (N, Dt), summed over
 /// positions whose label is not -100.

@@ -58,7 +58,7 @@ void match_written(const TaskConfig& task, const std::vector<TaskExample>& examp
     r.notes.push_back(str(unmatched, " of ", examples.size(), " written answers give none of the ", classes ? "labels" : "choices",
                           "; they count as wrong"));
   if (classes) score_classes(r);
-  else add_share(r, "accuracy", right);
+  else add_share(r, "accuracy", right), score_confidence(r, right);
   show_mistakes(examples, right, r);
 }
 
@@ -85,8 +85,9 @@ void score_choices(const std::vector<TaskExample>& examples, TaskResult& r) {
     raw.push_back(r.predicted[i] == examples[i].label ? 1 : 0);
     normalised.push_back(std::max_element(by_length.begin(), by_length.end()) - by_length.begin() == examples[i].label ? 1 : 0);
   }
-  add_share(r, "accuracy", std::move(raw));
+  add_share(r, "accuracy", raw);
   if (!chosen) add_share(r, "accuracy_norm", std::move(normalised));
+  score_confidence(r, raw);
 }
 
 void score_written(const TaskConfig& task, const std::vector<TaskExample>& examples, TaskResult& r) {

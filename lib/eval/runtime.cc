@@ -46,6 +46,70 @@ const Json& choice_of(const Json& answer, const std::string& name) {
   return answer["choices"][0];
 }
 
+/// What a server wrote, as it is kept: {text}, and {log_prob, tokens} of the tokens that hold it where the server gives their log-probabilities.
+/// `tokens`: its list of them; `length`: bytes of the text that count.
+Json kept_answer(const std::string& text, const Json& tokens, size_t length) {
+  Json out = {{"text", text}};
+  double sum = 0;
+  int64_t count = 0;
+  size_t spelled = 0;
+  for (const Json& token : tokens) {
+    // What is behind the text is of no answer; of an empty one the token that ended it.
+    if (spelled >= length && count > 0) break;
+    const auto value = token.is_object() && token.contains("logprob") ? token["logprob"] : Json();
+    const auto piece = token.is_object() && token.contains("token") ? token["token"] : Json();
+    if (!value.is_number() || !piece.is_string() || !(value.get<double>() <= 1e-3)) return out;
+    const auto& spelling = piece.get_ref<const std::string&>();
+    // The first token may be shown with a space that is not in the text.
+    if (count == 0 && spelling.starts_with(' ') && !text.starts_with(' ')) ++length;
+    sum += value.get<double>(), ++count;
+    spelled += spelling.size();
+  }
+  if (count > 0 && std::isfinite(sum)) out["log_prob"] = sum, out["tokens"] = count;
+  return out;
+}
+
+bool is_kept_answer(const Json& answer) {
+  if (!answer.is_object() || !answer.contains("text") || !answer["text"].is_string()) return false;
+  return !answer.contains("log_prob") || (answer["log_prob"].is_number() && answer.contains("tokens") && answer["tokens"].is_number());
+}
+
+/// The tokens of a written answer as a list of {token, logprob}; empty where the server gives none.
+Json written_tokens(const Json& answer, const std::string& api) {
+  if (api == "llama") return answer.value("completion_probabilities", Json::array());
+  const Json& choice = answer["choices"][0];
+  const Json said = choice.contains("logprobs") && choice["logprobs"].is_object() ? choice["logprobs"] : Json::object();
+  if (api == "chat") return said.value("content", Json::array());
+  const Json tokens = said.value("tokens", Json::array()), values = said.value("token_logprobs", Json::array());
+  Json out = Json::array();
+  for (size_t i = 0; tokens.is_array() && values.is_array() && i < std::min(tokens.size(), values.size()); ++i)
+    out.push_back({{"token", tokens[i]}, {"logprob", values[i]}});
+  return out;
+}
+
+/// Asks for the log-probabilities of what will be written.
+Json with_log_probabilities(Json question, const std::string& api) {
+  if (api == "llama") question["n_probs"] = 1;
+  else if (api == "chat") question["logprobs"] = true;
+  else question["logprobs"] = 1;
+  return question;
+}
+
+/// How sure the server was of each answer, unless it did not say it of one that has text: a chosen answer's probability, of free writing the tokens'
+/// geometric mean.
+std::vector<double> written_confidence(const std::vector<Json>& answers, bool chosen) {
+  std::vector<double> out;
+  bool any = false;
+  for (const Json& answer : answers) {
+    const bool given = answer.contains("log_prob");
+    if (!given && !trimmed(answer["text"].get<std::string>()).empty()) return {};
+    any = any || given;
+    const double tokens = given && !chosen ? answer["tokens"].get<double>() : 1;
+    out.push_back(given ? std::min(1.0, std::exp(answer["log_prob"].get<double>() / tokens)) : 0);
+  }
+  return any ? out : std::vector<double>();
+}
+
 /// A text, or nothing where the server wrote null (a model that refuses).
 std::string text_at(const Json& object, const char* key, const std::string& name) {
   if (!object.is_object() || !object.contains(key)) fail(name, str("an answer with ", key), clipped(object));
@@ -124,25 +188,35 @@ struct Runtime::State {
   }
 
   /// Asks `count` questions at once, as far as they were not asked before; `question` gives path and JSON of one, `read` what is kept of its answer.
+  /// `written`: texts are asked for, with their log-probabilities unless the server refuses the first question like that; else numbers are read.
   template <class Question, class Read>
-  std::vector<Json> ask_all(int64_t count, const fs::path& kept, const Question& question, const Read& read) const {
+  std::vector<Json> ask_all(int64_t count, const fs::path& kept, const Question& question, const Read& read, bool written) const {
     KeptAnswers answers(kept, api + " " + served.name() + " at " + served.base());
     std::vector<Json> out(static_cast<size_t>(count));
     Progress progress("runtime", count, "questions");
     std::mutex guard;
     int64_t done = 0;
+    const auto ask = [&](int64_t i, bool plain) {
+      auto [path, asked] = question(i);
+      if (written && !plain) asked = with_log_probabilities(std::move(asked), api);
+      const std::string key = path + " " + to_line(asked);
+      Json& answer = out[static_cast<size_t>(i)];
+      if (!answers.find(key, answer) || !(written ? is_kept_answer(answer) : answer.is_number())) {
+        answer = read(i, served.post(path, asked, str("runtime ", served.base(), path, ", question ", i + 1)));
+        answers.keep(key, answer);
+      }
+      const std::lock_guard<std::mutex> lock(guard);
+      progress.update(++done);
+    };
     served.guarded([&] {
-      for_each_at_once(count, std::max<int64_t>(1, config.concurrency), [&](int64_t i) {
-        const auto [path, asked] = question(i);
-        const std::string key = path + " " + to_line(asked);
-        Json& answer = out[static_cast<size_t>(i)];
-        if (!answers.find(key, answer)) {
-          answer = read(i, served.post(path, asked, str("runtime ", served.base(), path, ", question ", i + 1)));
-          answers.keep(key, answer);
-        }
-        const std::lock_guard<std::mutex> lock(guard);
-        progress.update(++done);
-      });
+      bool plain = false;
+      try {
+        ask(0, false);
+      } catch (const Error&) {
+        if (!written) throw;
+        ask(0, plain = true);
+      }
+      for_each_at_once(count - 1, std::max<int64_t>(1, config.concurrency), [&](int64_t i) { ask(i + 1, plain); });
     });
     progress.finish();
     return out;
@@ -184,7 +258,7 @@ TaskResult Runtime::evaluate(const TaskConfig& task, const std::vector<TaskExamp
       const std::string name = str("runtime ", s.served.base(), ", line ", examples[i].line, " of ", task.test);
       return Json(echoed_likelihood(answer, examples[i].prompt, answers_of(i)[a], name));
     };
-    const std::vector<Json> values = s.ask_all(static_cast<int64_t>(jobs.size()), kept, question, read);
+    const std::vector<Json> values = s.ask_all(static_cast<int64_t>(jobs.size()), kept, question, read, false);
     out.likelihoods.resize(examples.size());
     for (size_t job = 0; job < jobs.size(); ++job) out.likelihoods[jobs[job].first].push_back(values[job].get<double>());
     if (labels.empty()) {
@@ -201,17 +275,25 @@ TaskResult Runtime::evaluate(const TaskConfig& task, const std::vector<TaskExamp
       return s.written_question(task, examples[example], is_choosing(task) ? answers_of(example) : std::vector<std::string>());
     };
     const auto read = [&](int64_t i, const Json& answer) {
-      return Json(s.written(answer, str("runtime ", s.served.base(), ", line ", examples[static_cast<size_t>(i)].line, " of ", task.test)));
-    };
-    int64_t silent = 0;
-    for (const Json& answer : s.ask_all(static_cast<int64_t>(examples.size()), kept, question, read)) {
+      const std::string line = str("line ", examples[static_cast<size_t>(i)].line, " of ", task.test);
+      const std::string text = s.written(answer, "runtime " + s.served.base() + ", " + line);
       bool ended = false;
-      out.written.push_back(until_stop(answer.get<std::string>(), task.stop, ended));
+      return kept_answer(text, written_tokens(answer, s.api), until_stop(text, task.stop, ended).size());
+    };
+    const std::vector<Json> answers = s.ask_all(static_cast<int64_t>(examples.size()), kept, question, read, true);
+    int64_t silent = 0;
+    for (const Json& answer : answers) {
+      bool ended = false;
+      out.written.push_back(until_stop(answer["text"].get<std::string>(), task.stop, ended));
       silent += trimmed(out.written.back()).empty();
     }
     out.more["unanswered"] = silent;
     if (silent > 0) out.notes.push_back(str(silent, " of ", examples.size(), " questions got an empty answer; they count as wrong"));
-    out.confidence.assign(examples.size(), 1);
+    out.confidence = written_confidence(answers, is_choosing(task));
+    if (out.confidence.empty()) {
+      out.more["confidence"] = "not given by this server";
+      out.notes.push_back("how sure each answer is, is not given by this server: no calibration");
+    }
     score_written(task, examples, out);
     out.method = !is_choosing(task) ? "generation" : s.api == "llama" ? "grammar" : "matched";
   }

@@ -20,7 +20,8 @@ class Runtime {
 
   /// Asks every example and judges the answers as evaluate_task does. Labels and choices: by the likelihood of their text (without the end token)
   /// where the server echoes prompts with log-probabilities and no answer begins with another one; else by what is written, on llama.cpp's server
-  /// limited to the answers by a grammar. TaskResult::method says which. Answers are kept line by line in `kept` and not asked for again; empty:
+  /// limited to the answers by a grammar. TaskResult::method says which. Written answers have the confidence that their log-probabilities give, where
+  /// the server sends any; one that refuses to is asked without. Answers are kept line by line in `kept` and not asked for again; empty:
   /// nowhere. Error in one sentence naming the example if an answer is not what was asked for.
   TaskResult evaluate(const TaskConfig& task, const std::vector<TaskExample>& examples, const fs::path& kept = {}) const;
 

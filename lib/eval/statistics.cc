@@ -41,6 +41,19 @@ double percentile(const std::vector<double>& ascending, double share) {
   return (1 - part) * ascending[below] + part * ascending[below + 1];
 }
 
+std::optional<std::pair<double, double>> median_interval(const std::vector<double>& ascending) {
+  const auto n = static_cast<double>(ascending.size());
+  size_t k = 0;
+  double tail = 0;  // of a binomial with probability 1/2: fewer than k values below the median
+  for (; 2 * k < ascending.size(); ++k) {
+    const auto j = static_cast<double>(k);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(j + 1) - std::lgamma(n - j + 1) - n * std::log(2.0));
+    if (2 * tail > 0.05) break;
+  }
+  if (k == 0) return std::nullopt;
+  return std::pair(ascending[k - 1], ascending[ascending.size() - k]);
+}
+
 Measure proportion(int64_t successes, int64_t trials) {
   if (trials <= 0) return {};
   const Interval interval = wilson_interval(successes, trials);

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -23,6 +25,10 @@ MeanError mean_and_error(const std::vector<double>& values);
 
 /// Value at `share` (0..1) of ascending values, linear between neighbours; 0 if there are none.
 double percentile(const std::vector<double>& ascending, double share);
+
+/// A 95% interval of the median that assumes nothing of the distribution: the k-th of the ascending values from either end, with the largest k that a
+/// binomial's tails allow (David and Nagaraja, Order Statistics, section 7.1). None below 6 values, where both ends hold less.
+std::optional<std::pair<double, double>> median_interval(const std::vector<double>& ascending);
 
 /// successes / trials with Wilson's interval.
 Measure proportion(int64_t successes, int64_t trials);

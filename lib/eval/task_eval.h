@@ -23,12 +23,13 @@ struct TaskResult {
   std::vector<std::string> labels;               ///< labels; letters of choices; wrong, right; at the end "(none)" where texts were matched
   std::vector<int64_t> truth, predicted;         ///< per example, indices into labels
   std::vector<std::vector<double>> likelihoods;  ///< per example and label: log-likelihood of the answer and EOS, nats; empty where unknown
-  std::vector<double> confidence;  ///< per example: share of the predicted label among all; of a written text its tokens' mean probability
+  std::vector<double> confidence;  ///< per example: share of the predicted label among all; of a written text its tokens' mean probability; of a
+                                   ///< label that a server wrote the text's probability; empty where a server gives none
   std::vector<std::string> written;              ///< per example, where texts were written
   std::vector<std::pair<std::string, Measure>> measures;            ///< the task's metrics in the order of the report
   std::vector<std::pair<std::string, std::vector<double>>> values;  ///< of metrics that are means over the examples: each example's, the first 1 or 0
   Measure accuracy, macro_f1;                    ///< Wilson; bootstrap over examples
-  Measure ece, ece_equal_mass, brier, label_nll; ///< 15 bins of equal width, of equal mass; sum of squares over labels; -log share of the right label
+  Measure ece, ece_equal_mass, brier, label_nll; ///< 15 bins of equal width, of equal mass; squares summed over labels; -log share of the right label
   std::vector<ReliabilityBin> reliability;       ///< the 15 bins of equal width
   std::vector<std::vector<int64_t>> confusion;   ///< [truth][predicted]
   std::vector<double> f1;                        ///< per label; 0 where it never occurs and is never predicted

@@ -166,12 +166,22 @@ void score_classes(TaskResult& r) {
     r.notes.push_back(str("macro_f1 is left out: all ", n, " rows of the test set have the label '", r.labels[static_cast<size_t>(r.truth[0])],
                           "', and accuracy is the recall of that label alone"));
   }
-  if (!shares) return;
+  if (!shares) return score_confidence(r, correct);
   score_calibration(r, correct);
   r.measures.push_back({"ece", r.ece});
   r.measures.push_back({"ece_equal_mass", r.ece_equal_mass});
   r.measures.push_back({"brier", r.brier});
   r.measures.push_back({"label_nll", r.label_nll});
+}
+
+void score_confidence(TaskResult& r, const std::vector<double>& right) {
+  if (r.confidence.empty()) return;
+  score_calibration(r, right);
+  r.measures.push_back({"ece", r.ece});
+  r.measures.push_back({"ece_equal_mass", r.ece_equal_mass});
+  std::vector<double> squares;
+  for (size_t i = 0; i < right.size(); ++i) squares.push_back((r.confidence[i] - right[i]) * (r.confidence[i] - right[i]));
+  r.measures.push_back({"answer_brier", mean_measure(squares)});
 }
 
 void add_share(TaskResult& result, const std::string& metric, std::vector<double> values) {

@@ -1,71 +1,28 @@
 #include "kernels/block_grid.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "base/check.h"
-#include "kernels/blocks_32.h"
-#include "kernels/blocks_decode.h"
-#include "kernels/blocks_k.h"
 #include "kernels/blocks_k_scales.h"
 #include "kernels/blocks_ternary.h"
+#include "kernels/grid_math.h"
 
 namespace attar {
 namespace {
 
-/// Whole numbers: nearest, ties to even, held between the ends.
 __attribute__((target_clones("avx512f", "avx2", "default"))) void round_whole(const float* w, const float* step, const float* low, int n,
                                                                               float lowest, float highest, uint8_t* codes, float* values) {
   for (int i = 0; i < n; ++i) {
-    const float share = step[i] != 0 ? (w[i] + low[i]) / step[i] : 0.0f;
-    const float nearest = (share + 12582912.0f) - 12582912.0f;  // half to even; beyond 2^22 it is clamped anyway
-    float number = nearest < lowest ? lowest : nearest;
-    number = number > highest ? highest : number;
+    const float number = whole_number(w[i], {step[i], low[i]}, lowest, highest);
     codes[i] = uint8_t(int(number - lowest));
     values[i] = step[i] * number - low[i];
-  }
-}
-
-/// Numbers in rising order: how many midpoints lie below or at the value.
-int nearest_of_table(const float* numbers, int count, float value) {
-  int code = 0;
-  for (int k = 1; k < count; ++k) code += value >= (numbers[k - 1] + numbers[k]) * 0.5f;
-  return code;
-}
-
-void round_iq4(const float* w, const float* step, int n, uint8_t* codes, float* values) {
-  float numbers[16];
-  for (int k = 0; k < 16; ++k) numbers[k] = iq4_value(k);
-  for (int i = 0; i < n; ++i) {
-    codes[i] = uint8_t(nearest_of_table(numbers, 16, step[i] != 0 ? w[i] / step[i] : 0.0f));
-    values[i] = step[i] * numbers[codes[i]];
-  }
-}
-
-void round_mxfp4(const float* w, const float* step, int n, uint8_t* codes, float* values) {
-  float sizes[8];
-  for (int k = 0; k < 8; ++k) sizes[k] = mxfp4_value(k);
-  for (int i = 0; i < n; ++i) {
-    const int size = nearest_of_table(sizes, 8, std::fabs(w[i] / step[i]));
-    codes[i] = uint8_t(size == 0 || w[i] > 0 ? size : size + 8);
-    values[i] = mxfp4_value(codes[i]) * step[i];
   }
 }
 
 }  // namespace
 
 GridShape grid_shape(GgmlType type) {
-  switch (type) {
-    case GgmlType::q8_0: return {32, 32, -127, 127, 255};
-    case GgmlType::iq4_nl: case GgmlType::mxfp4: return {32, 32, 0, 0, 16};
-    case GgmlType::tq1_0: case GgmlType::tq2_0: return {256, 256, -1, 1, 3};
-    case GgmlType::q4_0: case GgmlType::q4_1: case GgmlType::q5_0: case GgmlType::q5_1:
-    case GgmlType::q2_k: case GgmlType::q3_k: case GgmlType::q4_k: case GgmlType::q5_k: case GgmlType::q6_k: {
-      const CodeShape shape = code_shape(type);
-      return {int(ggml_type_info(type).block), shape.width, shape.lowest, shape.highest, shape.highest - shape.lowest + 1};
-    }
-    default: fail("grid", "a type of blocks", ggml_type_info(type).name);
-  }
+  const GridShape shape = grid_shape_or_none(type);
+  check(shape.block > 0, "grid", "a type of blocks", ggml_type_info(type).name);
+  return shape;
 }
 
 float grid_number(GgmlType type, int code) {
@@ -75,26 +32,10 @@ float grid_number(GgmlType type, int code) {
 }
 
 void read_grid_scales(GgmlType type, const uint8_t* in, GridScales& out) {
-  const auto one = [&](float step, float low) { out.step[0] = step, out.low[0] = low; };
-  switch (type) {
-    case GgmlType::q4_1: case GgmlType::q5_1: return one(load_half(in), -load_half(in + 2));
-    case GgmlType::mxfp4: return one(mxfp4_scale(in[0]), 0);
-    case GgmlType::tq1_0: return one(load_half(in + 52), 0);
-    case GgmlType::tq2_0: return one(load_half(in + 64), 0);
-    case GgmlType::q2_k:
-      for (int j = 0; j < 16; ++j) out.step[j] = load_half(in + 80) * float(in[j] & 15), out.low[j] = load_half(in + 82) * float(in[j] >> 4);
-      return;
-    case GgmlType::q3_k:
-      for (int j = 0; j < 16; ++j) out.step[j] = load_half(in + 108) * float(scale_of_16(in + 96, j)), out.low[j] = 0;
-      return;
-    case GgmlType::q4_k: case GgmlType::q5_k:
-      for (int j = 0; j < 8; ++j)
-        out.step[j] = load_half(in) * float(scale_of_8(in + 4, j)), out.low[j] = load_half(in + 2) * float(minimum_of_8(in + 4, j));
-      return;
-    case GgmlType::q6_k:
-      for (int j = 0; j < 16; ++j) out.step[j] = load_half(in + 208) * float(int8_t(in[192 + j])), out.low[j] = 0;
-      return;
-    default: return one(load_half(in), 0);
+  const GridShape shape = grid_shape(type);
+  for (int part = 0; part < shape.block / shape.width; ++part) {
+    const PartScale scale = part_scale(type, in, part);
+    out.step[part] = scale.step, out.low[part] = scale.low;
   }
 }
 
@@ -115,9 +56,14 @@ void write_grid_codes(GgmlType type, const uint8_t* codes, uint8_t* out) {
 }
 
 void round_to_grid(GgmlType type, const float* weights, const float* steps, const float* lows, int n, uint8_t* codes, float* values) {
-  if (type == GgmlType::iq4_nl) return round_iq4(weights, steps, n, codes, values);
-  if (type == GgmlType::mxfp4) return round_mxfp4(weights, steps, n, codes, values);
   const GridShape shape = grid_shape(type);
+  if (type == GgmlType::iq4_nl || type == GgmlType::mxfp4) {
+    for (int i = 0; i < n; ++i) {
+      codes[i] = uint8_t(type == GgmlType::iq4_nl ? iq4_code(weights[i], steps[i]) : mxfp4_code(weights[i], steps[i]));
+      values[i] = rounded_value(type, shape, weights[i], {steps[i], 0});
+    }
+    return;
+  }
   round_whole(weights, steps, lows, n, float(shape.lowest), float(shape.highest), codes, values);
 }
 

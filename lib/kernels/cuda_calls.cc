@@ -13,30 +13,29 @@
 namespace attar {
 namespace {
 
-/// The stream that LibTorch's own kernels for this tensor go to now; null on the host.
-void* stream_of(const at::Tensor& tensor) {
-  if (!tensor.is_cuda()) return nullptr;
-  return c10::impl::VirtualGuardImpl(at::kCUDA).getStream(tensor.device()).native_handle();
-}
-
 int32_t value_type(const at::Tensor& tensor) { return tensor.scalar_type() == at::kBFloat16 ? kAttarBrain16 : kAttarFloat32; }
-
-void started(const char* why_not, const char* what) {
-  check(why_not == nullptr, what, "CUDA to start it", why_not ? why_not : "");
-}
 
 at::Tensor as_float(const at::Tensor& tensor) { return tensor.defined() ? tensor.to(at::kFloat).contiguous() : tensor; }
 
 }  // namespace
 
+void* cuda_stream_of(const at::Tensor& tensor) {
+  if (!tensor.is_cuda()) return nullptr;
+  return c10::impl::VirtualGuardImpl(at::kCUDA).getStream(tensor.device()).native_handle();
+}
+
+void cuda_started(const char* why_not, const char* what) {
+  check(why_not == nullptr, what, "CUDA to start it", why_not ? why_not : "");
+}
+
 const CudaCalls& cuda_calls() {
   static const CudaCalls calls = [] {
-    const CudaCalls found = {cuda_function<decltype(attar_cuda_rms_norm)>("attar_cuda_rms_norm"),
-                             cuda_function<decltype(attar_cuda_rms_norm_backward)>("attar_cuda_rms_norm_backward"),
-                             cuda_function<decltype(attar_cuda_rotate)>("attar_cuda_rotate"),
-                             cuda_function<decltype(attar_cuda_swiglu)>("attar_cuda_swiglu"),
-                             cuda_function<decltype(attar_cuda_swiglu_backward)>("attar_cuda_swiglu_backward"),
-                             cuda_function<decltype(attar_cuda_loss_rows)>("attar_cuda_loss_rows")};
+    CudaCalls found;
+#define ATTAR_FIND(name) found.name = cuda_function<decltype(attar_cuda_##name)>("attar_cuda_" #name)
+    ATTAR_FIND(rms_norm), ATTAR_FIND(rms_norm_backward), ATTAR_FIND(rotate), ATTAR_FIND(swiglu), ATTAR_FIND(swiglu_backward);
+    ATTAR_FIND(loss_rows), ATTAR_FIND(fake_quantize), ATTAR_FIND(dequantize), ATTAR_FIND(quantize_weighted), ATTAR_FIND(round_kept);
+    ATTAR_FIND(round_learned), ATTAR_FIND(scale_slopes), ATTAR_FIND(row_steps), ATTAR_FIND(round_rows), ATTAR_FIND(row_slopes);
+#undef ATTAR_FIND
     check(cuda_part_version() == ATTAR_CUDA_PART_VERSION, "the CUDA part", str("interface version ", ATTAR_CUDA_PART_VERSION),
           str(cuda_part_version()), "build or install attar whole");
     return found;
@@ -56,9 +55,9 @@ std::pair<at::Tensor, at::Tensor> rms_norm_by(const CudaCalls& calls, const at::
   const c10::DeviceGuard guard(x.device());
   const int64_t width = x.size(-1), rows = width ? x.numel() / width : 0;
   const at::Tensor w = as_float(weight), y = at::empty_like(x), rstd = at::empty({rows}, x.options().dtype(at::kFloat));
-  started(calls.rms_norm(value_type(x), x.const_data_ptr(), w.const_data_ptr<float>(), y.data_ptr(), rstd.data_ptr<float>(), rows, width,
-                         static_cast<float>(eps), static_cast<float>(offset), stream_of(x)),
-          "RMSNorm's kernel");
+  cuda_started(calls.rms_norm(value_type(x), x.const_data_ptr(), w.const_data_ptr<float>(), y.data_ptr(), rstd.data_ptr<float>(), rows, width,
+                              static_cast<float>(eps), static_cast<float>(offset), cuda_stream_of(x)),
+               "RMSNorm's kernel");
   return {y, rstd};
 }
 
@@ -69,10 +68,10 @@ std::pair<at::Tensor, at::Tensor> rms_norm_backward_by(const CudaCalls& calls, c
   const int64_t width = x.size(-1), rows = width ? x.numel() / width : 0, parts = (rows + kPartRows - 1) / kPartRows;
   const auto floats = x.options().dtype(at::kFloat);
   const at::Tensor w = as_float(weight), dx = at::empty_like(x), partial = at::empty({parts, width}, floats), dw = at::empty({width}, floats);
-  started(calls.rms_norm_backward(value_type(x), grad.const_data_ptr(), x.const_data_ptr(), w.const_data_ptr<float>(), rstd.const_data_ptr<float>(),
-                                  dx.data_ptr(), partial.data_ptr<float>(), dw.data_ptr<float>(), rows, width, static_cast<float>(offset),
-                                  stream_of(x)),
-          "RMSNorm's backward kernel");
+  cuda_started(calls.rms_norm_backward(value_type(x), grad.const_data_ptr(), x.const_data_ptr(), w.const_data_ptr<float>(),
+                                       rstd.const_data_ptr<float>(), dx.data_ptr(), partial.data_ptr<float>(), dw.data_ptr<float>(), rows, width,
+                                       static_cast<float>(offset), cuda_stream_of(x)),
+               "RMSNorm's backward kernel");
   return {dx, dw.to(weight.scalar_type())};
 }
 
@@ -80,24 +79,25 @@ void rotate_by(const CudaCalls& calls, at::Tensor& x, const at::Tensor& cos, con
   const c10::DeviceGuard guard(x.device());
   const int64_t rows = x.size(0) * x.size(1), half = cos.size(-1);
   const at::Tensor c = as_float(cos), s = as_float(sin);
-  started(calls.rotate(value_type(x), x.data_ptr(), c.const_data_ptr<float>(), s.const_data_ptr<float>(), rows, half ? c.numel() / half : 1,
-                       x.size(2), x.size(3), half, inverse ? -1.0f : 1.0f, stream_of(x)),
-          "RoPE's kernel");
+  cuda_started(calls.rotate(value_type(x), x.data_ptr(), c.const_data_ptr<float>(), s.const_data_ptr<float>(), rows, half ? c.numel() / half : 1,
+                            x.size(2), x.size(3), half, inverse ? -1.0f : 1.0f, cuda_stream_of(x)),
+               "RoPE's kernel");
 }
 
 at::Tensor swiglu_by(const CudaCalls& calls, const at::Tensor& gate, const at::Tensor& up) {
   const c10::DeviceGuard guard(gate.device());
   at::Tensor y = at::empty_like(gate);
-  started(calls.swiglu(value_type(gate), gate.const_data_ptr(), up.const_data_ptr(), y.data_ptr(), gate.numel(), stream_of(gate)), "SwiGLU's kernel");
+  cuda_started(calls.swiglu(value_type(gate), gate.const_data_ptr(), up.const_data_ptr(), y.data_ptr(), gate.numel(), cuda_stream_of(gate)),
+               "SwiGLU's kernel");
   return y;
 }
 
 std::pair<at::Tensor, at::Tensor> swiglu_backward_by(const CudaCalls& calls, const at::Tensor& grad, const at::Tensor& gate, const at::Tensor& up) {
   const c10::DeviceGuard guard(gate.device());
   at::Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
-  started(calls.swiglu_backward(value_type(gate), grad.const_data_ptr(), gate.const_data_ptr(), up.const_data_ptr(), dgate.data_ptr(), dup.data_ptr(),
-                                gate.numel(), stream_of(gate)),
-          "SwiGLU's backward kernel");
+  cuda_started(calls.swiglu_backward(value_type(gate), grad.const_data_ptr(), gate.const_data_ptr(), up.const_data_ptr(), dgate.data_ptr(),
+                                     dup.data_ptr(), gate.numel(), cuda_stream_of(gate)),
+               "SwiGLU's backward kernel");
   return {dgate, dup};
 }
 
@@ -129,23 +129,9 @@ LossValues loss_rows_by(const CudaCalls& calls, LossRows& rows, const LossWeight
                weights.srkl, weights.tvd, weights.temperature, weights.beta, weights.lambda};
   job.loss = values.loss.data_ptr<double>(), job.teacher_terms = values.teacher.data_ptr<double>();
   job.cross_entropy = values.cross_entropy.data_ptr<double>(), job.twice = twice.data_ptr<int32_t>();
-  started(calls.loss_rows(&job, stream_of(z)), "the loss's row kernel");
+  cuda_started(calls.loss_rows(&job, cuda_stream_of(z)), "the loss's row kernel");
   if (k && tail.defined()) values.loss.masked_fill_(twice.gt(0), std::numeric_limits<double>::quiet_NaN());
   return values;
-}
-
-bool cuda_rounds_to(GgmlType type) { return ggml_type_info(type).quantized && type != GgmlType::iq4_nl; }
-
-at::Tensor fake_quantize_by(const CudaCalls& calls, GgmlType type, const at::Tensor& weight) {
-  const c10::DeviceGuard guard(weight.device());
-  const int64_t block = ggml_type_info(type).block;
-  check(weight.size(-1) % block == 0, "row of a weight", str("a multiple of ", block, ", ", ggml_type_info(type).name, "'s block"),
-        str(weight.size(-1)));
-  at::Tensor out = at::empty_like(weight);
-  started(calls.fake_quantize(static_cast<int32_t>(type), weight.const_data_ptr<float>(), out.data_ptr<float>(), weight.numel() / block,
-                              stream_of(weight)),
-          "the kernel of fake quantization");
-  return out;
 }
 
 }  // namespace attar

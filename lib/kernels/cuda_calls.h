@@ -4,7 +4,6 @@
 #include <initializer_list>
 #include <utility>
 
-#include "formats/ggml_types.h"
 #include "kernels/cuda_part.h"
 #include "kernels/linear_loss_parts.h"
 
@@ -20,9 +19,22 @@ struct CudaCalls {
   decltype(&attar_cuda_swiglu_backward) swiglu_backward;
   decltype(&attar_cuda_loss_rows) loss_rows;
   decltype(&attar_cuda_fake_quantize) fake_quantize = nullptr;
+  decltype(&attar_cuda_dequantize) dequantize = nullptr;
+  decltype(&attar_cuda_quantize_weighted) quantize_weighted = nullptr;
+  decltype(&attar_cuda_round_kept) round_kept = nullptr;
+  decltype(&attar_cuda_round_learned) round_learned = nullptr;
+  decltype(&attar_cuda_scale_slopes) scale_slopes = nullptr;
+  decltype(&attar_cuda_row_steps) row_steps = nullptr;
+  decltype(&attar_cuda_round_rows) round_rows = nullptr;
+  decltype(&attar_cuda_row_slopes) row_slopes = nullptr;
 };
 /// Those of the part, which is opened if it is not yet. Throws Error without a usable GPU, or where the part is another version's.
 const CudaCalls& cuda_calls();
+
+/// The stream that LibTorch's own kernels for this tensor go to now; null on the host.
+void* cuda_stream_of(const at::Tensor& tensor);
+/// Error with what a call of the part says, if it says anything.
+void cuda_started(const char* why_not, const char* what);
 
 /// What the CUDA part takes as rows: contiguous float32 or bfloat16, all of one type and device.
 bool cuda_takes(std::initializer_list<at::Tensor> rows);
@@ -35,12 +47,6 @@ std::pair<at::Tensor, at::Tensor> rms_norm_backward_by(const CudaCalls& calls, c
 void rotate_by(const CudaCalls& calls, at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool inverse);
 at::Tensor swiglu_by(const CudaCalls& calls, const at::Tensor& gate, const at::Tensor& up);
 std::pair<at::Tensor, at::Tensor> swiglu_backward_by(const CudaCalls& calls, const at::Tensor& grad, const at::Tensor& gate, const at::Tensor& up);
-
-/// Whether the CUDA part rounds to blocks of this type; importance matrices and scales that are kept are the CPU's alone.
-bool cuda_rounds_to(GgmlType type);
-/// weight (rows, columns) float32, contiguous, whole blocks a row -> the value of each in the file, bit for bit as the CPU rounds. Nothing looks at
-/// values: what is no number stays none.
-at::Tensor fake_quantize_by(const CudaCalls& calls, GgmlType type, const at::Tensor& weight);
 
 /// loss_rows_cpu on a GPU: float32 logits with columns side by side become their gradient in place. Values are NaN where an id stands twice beside
 /// a tail: nothing is read back here.

@@ -11,7 +11,7 @@
 #endif
 
 /// What attar_cuda_version answers; changes with every change of this file.
-#define ATTAR_CUDA_PART_VERSION 2
+#define ATTAR_CUDA_PART_VERSION 3
 
 /// Weights of the loss's terms, as LossWeights has them (kernels/linear_loss.h).
 struct AttarLossTerms {
@@ -49,11 +49,30 @@ ATTAR_CUDA_PART const char* attar_cuda_copy_in(void* device, const void* host, i
 ATTAR_CUDA_PART const char* attar_cuda_copy_out(void* host, const void* device, int64_t bytes);
 
 // Blocks of ggml, byte for byte as quantize_rows_plain without importance: `type` is ggml's number, `blocks` are counted over all rows.
-// All block types of ggml that attar writes; iq4_nl can only be dequantized.
+// All block types of ggml that attar writes; of iq4_nl only dequantize: attar_cuda_quantize_weighted encodes it.
 ATTAR_CUDA_PART const char* attar_cuda_quantize(int32_t type, const float* values, uint8_t* bytes, int64_t blocks, void* stream);
 ATTAR_CUDA_PART const char* attar_cuda_dequantize(int32_t type, const uint8_t* bytes, float* values, int64_t blocks, void* stream);
 /// What the file would hold, in one pass; `out` may be `values`.
 ATTAR_CUDA_PART const char* attar_cuda_fake_quantize(int32_t type, const float* values, float* out, int64_t blocks, void* stream);
+
+// Other ways to choose codes, bit for bit the CPU's (kernels/grid_math.h); `type` is ggml's number, `count` values in whole blocks, columns side by
+// side in a row.
+/// With importance (columns): q4_0, q4_1, q5_0, q5_1 (means (rows): room for the rows' mean squares) and q2_k to q6_k (means null); iq4_nl with or
+/// without, means null.
+ATTAR_CUDA_PART const char* attar_cuda_quantize_weighted(int32_t type, const float* values, const float* importance, float* means, uint8_t* out,
+                                                         int64_t rows, int64_t columns, void* stream);
+/// What the file would hold beside the scales that its blocks have.
+ATTAR_CUDA_PART const char* attar_cuda_round_kept(int32_t type, const float* values, const uint8_t* blocks, float* out, int64_t count, void* stream);
+/// The same beside scales (blocks, 1 or 2) that are learned; q4_0, q4_1, q5_0, q5_1, q8_0, tq1_0, tq2_0.
+ATTAR_CUDA_PART const char* attar_cuda_round_learned(int32_t type, const float* values, const float* scales, float* out, int64_t count, void* stream);
+/// LSQ's slopes from those of the rounded values; those of the scales are multiplied by shrink.
+ATTAR_CUDA_PART const char* attar_cuda_scale_slopes(int32_t type, const float* values, const float* scales, const float* slopes, double shrink,
+                                                    float* by_value, float* by_scale, int64_t blocks, void* stream);
+// int8 rows of ONNX: steps (rows) by the largest magnitude, values beside steps, LSQ's slopes.
+ATTAR_CUDA_PART const char* attar_cuda_row_steps(const float* values, float* steps, int64_t rows, int64_t columns, void* stream);
+ATTAR_CUDA_PART const char* attar_cuda_round_rows(const float* values, const float* steps, float* out, int64_t rows, int64_t columns, void* stream);
+ATTAR_CUDA_PART const char* attar_cuda_row_slopes(const float* values, const float* steps, const float* slopes, double shrink, float* by_value,
+                                                  float* by_step, int64_t rows, int64_t columns, void* stream);
 
 /// What rows of the decoder are made of.
 enum AttarValueType { kAttarFloat32 = 0, kAttarBrain16 = 1 };

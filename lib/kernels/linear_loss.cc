@@ -65,7 +65,7 @@ void check_live(LinearLossJob& job, int64_t rows) {
   targets.weight = targets.weight.detach().narrow(0, 0, job.vocab);
 }
 
-void check_sparse(LinearLossJob& job, int64_t rows) {
+void check_sparse(LinearLossJob& job, int64_t rows, bool values) {
   LogitTargets& targets = job.targets;
   const LossWeights& w = job.weights;
   check(!(w.rkl || w.jsd || w.skl || w.srkl || w.tvd), "linear_loss: terms", "kl and ce only with a sparse cache",
@@ -74,6 +74,7 @@ void check_sparse(LinearLossJob& job, int64_t rows) {
         str("(", rows, ", K)"), loss_shape(targets.ids));
   check_loss_shape(targets.probs, "sparse probabilities", {rows, targets.ids.size(1)});
   if (targets.tail.defined()) check_loss_shape(targets.tail, "the tail's mass", {rows});
+  if (!values) return;
   check_loss_ids(targets.ids, "the teacher's ids", -1, job.vocab);
   // On the CPU the row pass looks itself; a GPU's says nothing that could be read without waiting for it.
   if (targets.tail.defined() && targets.ids.is_cpu() && !job.hidden.is_cpu()) check_ids_once(targets.ids.to(at::kInt).contiguous());
@@ -81,8 +82,16 @@ void check_sparse(LinearLossJob& job, int64_t rows) {
 
 }  // namespace
 
+void check_loss_values(const LogitTargets& targets, const at::Tensor& labels, int64_t vocab) {
+  check_loss_ids(labels.masked_select(labels.ne(-100)), "labels", 0, vocab);
+  if (targets.kind != LogitTargets::Kind::sparse) return;
+  check_loss_ids(targets.ids, "the teacher's ids", -1, vocab);
+  if (targets.tail.defined()) check_ids_once(targets.ids.to(at::kInt).contiguous());
+}
+
 LinearLossJob check_linear_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
-                                const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients) {
+                                const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients,
+                                const at::Tensor& given_rows) {
   check(hidden.defined() && hidden.dim() == 2, "linear_loss: hidden states", "(N, D)", loss_shape(hidden));
   const int64_t rows = hidden.size(0);
   check(weight.defined() && weight.dim() == 2 && weight.size(1) == hidden.size(1), "linear_loss: output matrix", str("(V, ", hidden.size(1), ")"),
@@ -122,9 +131,16 @@ LinearLossJob check_linear_loss(const at::Tensor& hidden, const at::Tensor& weig
             "linear_loss: teacher's log-probabilities", str("(", rows, ", at least ", vocab, ")"), loss_shape(targets.log_probs));
       job.targets.log_probs = targets.log_probs.narrow(1, 0, vocab);
       break;
-    case LogitTargets::Kind::sparse: check_sparse(job, rows); break;
+    case LogitTargets::Kind::sparse: check_sparse(job, rows, !given_rows.defined()); break;
   }
   const at::Tensor valid = labels.ne(-100);
+  if (given_rows.defined()) {
+    job.rows = given_rows;
+    job.counted = valid;
+    job.labels = labels.clamp_min(0);
+    job.row_weights = row_weights.defined() ? at::where(valid, row_weights, 0.0) : valid.to(at::kFloat);
+    return job;
+  }
   job.rows = valid.nonzero().squeeze(1);
   job.all_valid = job.rows.size(0) == rows;
   check_loss_ids(labels.masked_select(valid), "labels", 0, vocab);

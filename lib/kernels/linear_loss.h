@@ -39,8 +39,13 @@ struct LinearLossResult {
 /// bfloat16 hidden states: products of bfloat16 with float32 sums and results on a GPU, float32 products on the CPU; dW is float32.
 /// Specification: linear_loss_cpu.cc's plain version. Sources: Cut Cross-Entropy (arXiv 2411.09009) section 3; Liger's chunked linear losses.
 /// Throws Error if shapes disagree, an id is outside [0, V), or sparse targets meet a term that needs the whole distribution.
+/// `rows`: undefined, or (M) int64 numbers of the positions to compute, in which all with a label are: those without count for nothing. All is then
+/// on the hidden states' device and nothing looks at values, so that shapes are fixed by the arguments' shapes and no one waits (check_loss_values).
 LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
-                             const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients);
+                             const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients,
+                             const at::Tensor& rows = {});
+/// What linear_loss looks at where `rows` are not given: labels (N) and a cache's ids lie inside the vocabulary, each id once beside a tail.
+void check_loss_values(const LogitTargets& targets, const at::Tensor& labels, int64_t vocab);
 
 /// The same by whole tensors and autograd-free formulas in float64: slow, plain, the specification.
 LinearLossResult linear_loss_plain(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,

@@ -110,9 +110,10 @@ LossEngine loss_engine(at::Device device, at::ScalarType hidden) {
 }
 
 LinearLossResult linear_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
-                             const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients) {
+                             const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients,
+                             const at::Tensor& rows) {
   const at::NoGradGuard no_grad;
-  const LinearLossJob job = check_linear_loss(hidden, weight, targets, labels, row_weights, weights, softcap, vocab, gradients);
+  const LinearLossJob job = check_linear_loss(hidden, weight, targets, labels, row_weights, weights, softcap, vocab, gradients, rows);
   return linear_loss_by(loss_engine(hidden.device(), hidden.scalar_type()), job);
 }
 
@@ -164,7 +165,11 @@ LinearLossResult linear_loss_by(const LossEngine& engine, const LinearLossJob& j
       rows.probs = pick(job.targets.probs);
       rows.tail = pick(job.targets.tail);
     }
-    const LossValues values = engine.rows(rows, job.weights, job.gradients);
+    LossValues values = engine.rows(rows, job.weights, job.gradients);
+    if (job.counted.defined()) {
+      const at::Tensor counted = pick(job.counted);
+      for (at::Tensor* value : {&values.loss, &values.teacher, &values.cross_entropy}) *value = at::where(counted, *value, 0.0);
+    }
     loss += values.loss.sum(at::kDouble);
     teacher_sum += values.teacher.sum(at::kDouble);
     ce_sum += values.cross_entropy.sum(at::kDouble);

@@ -17,11 +17,13 @@ struct LinearLossJob {
   double softcap = 0;
   int64_t vocab = 0, full_vocab = 0;
   bool gradients = false, all_valid = false;
-  at::Tensor rows;            ///< (M) int64 numbers of the valid positions, ascending; on the labels' device
+  at::Tensor rows;            ///< (M) int64 numbers of the valid positions, ascending, or those that were given; on the labels' device
+  at::Tensor counted;         ///< where rows were given: (N) bool, whether the position counts; undefined: all of `rows` do
 };
 /// Throws Error where the arguments disagree with each other.
 LinearLossJob check_linear_loss(const at::Tensor& hidden, const at::Tensor& weight, const LogitTargets& targets, const at::Tensor& labels,
-                                const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients);
+                                const at::Tensor& row_weights, const LossWeights& weights, double softcap, int64_t vocab, bool gradients,
+                                const at::Tensor& rows = {});
 
 /// Logits and targets of some valid rows, gathered. All floating tensors have the dtype of `logits`, ids int64 or int32.
 struct LossRows {

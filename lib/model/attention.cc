@@ -101,6 +101,16 @@ at::Tensor bias_of(const at::Tensor& visible) {
 
 }  // namespace
 
+AttentionPlan with_room(AttentionPlan plan, int64_t positions) {
+  if (!plan.documents.defined()) return plan;
+  int64_t room = 16;
+  while (room < plan.documents.size(0)) room *= 2;
+  // The last number is the end of all: documents that begin and end there are empty.
+  plan.documents = at::cat({plan.documents, plan.documents.slice(0, -1).expand({room - plan.documents.size(0)})});
+  plan.longest = positions;
+  return plan;
+}
+
 AttentionPlan plan_attention(const ModelSpec& spec, const TokenBatch& tokens, int64_t cached, bool by_documents) {
   check_tokens(spec, tokens, cached);
   const at::Tensor& ids = tokens.ids;
@@ -187,6 +197,7 @@ at::Tensor attend_documents(const at::Tensor& q, const at::Tensor& k, const at::
     for (int64_t i = 0; i + 1 < documents.size(0); ++i) {
       const auto part = [&](const at::Tensor& t) { return t.narrow(0, starts[i], starts[i + 1] - starts[i]).transpose(0, 1).unsqueeze(0); };
       const int64_t length = starts[i + 1] - starts[i];
+      if (length == 0) continue;
       at::Tensor bias;
       if (window > 0 && window < length) {
         const at::Tensor place = at::arange(length), distance = place.unsqueeze(1) - place.unsqueeze(0);

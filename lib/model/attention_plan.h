@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <string>
 
 #include "model/decoder.h"
 
@@ -16,6 +17,17 @@ struct AttentionPlan {
   int64_t longest = 0;              ///< document, in positions
   std::map<int64_t, at::Tensor> bias;  ///< by window (0: none): (1 or B, 1, T, S) float32, 0 or -infinity; undefined: all may look (causal apart)
 };
+
+/// visit(name, tensor) for every tensor of a plan, those that are undefined too.
+template <class Plan, class Visit>
+void each_tensor(Plan& plan, Visit visit) {
+  visit("cos", plan.cos), visit("sin", plan.sin), visit("local_cos", plan.local_cos), visit("local_sin", plan.local_sin);
+  visit("documents", plan.documents);
+  for (auto& [window, bias] : plan.bias) visit("bias." + std::to_string(window), bias);
+}
+/// The same plan where documents are only as many and as long as the batch's room makes them: their list is filled with empty ones up to the next
+/// power of two, `longest` is T. Plans of batches alike then differ in their tensors' values alone.
+AttentionPlan with_room(AttentionPlan plan, int64_t positions);
 
 /// Checks the batch's shapes and ids against the model and makes the plan. `cached`: positions already in the cache. `by_documents`: packed rows as a
 /// list of documents instead of a mask.

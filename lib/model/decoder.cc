@@ -173,9 +173,15 @@ at::Tensor Decoder::after_norm(const at::Tensor& x) const {
   return norm_op(x, weights_.at("model.norm.weight"), spec_.norm_eps, spec_.norm_offset ? 1 : 0);
 }
 
+std::shared_ptr<const AttentionPlan> Decoder::plan(const TokenBatch& tokens) const {
+  return std::make_shared<const AttentionPlan>(plan_attention(spec_, tokens, 0, apart_by_documents(tokens)));
+}
+
 at::Tensor Decoder::hidden(const TokenBatch& tokens, KvCache* cache, std::map<int64_t, at::Tensor>* states) const {
-  const auto plan =
-      std::make_shared<const AttentionPlan>(plan_attention(spec_, tokens, cache ? cache->length() : 0, !cache && apart_by_documents(tokens)));
+  assert(!(cache && tokens.plan));
+  const auto plan = tokens.plan ? tokens.plan
+                    : cache     ? std::make_shared<const AttentionPlan>(plan_attention(spec_, tokens, cache->length()))
+                                : this->plan(tokens);
   const auto layers = static_cast<int64_t>(spec_.layers.size());
   at::Tensor x = embedded(tokens);
   for (int64_t layer = 0; layer < layers; ++layer) {

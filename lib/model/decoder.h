@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "model/checkpoint.h"
@@ -7,12 +8,15 @@
 
 namespace attar {
 
+struct AttentionPlan;  // model/attention_plan.h
+
 /// Token ids of B sequences of T positions and who may look at whom. Without `mask`: causal, inside equal `segments` (if defined).
 struct TokenBatch {
   at::Tensor ids;        ///< (B, T) int64
   at::Tensor segments;   ///< (B, T) int32 document numbers, -1 padding; undefined: one document a row, padding (if any) at its end
   at::Tensor positions;  ///< (B, T) int64; undefined: counted from 0 inside each segment (after the cache's length)
   at::Tensor mask;       ///< (B, T, S) bool, true = may look; S = cached + T; undefined: as above. Windows are applied on top by position
+  std::shared_ptr<const AttentionPlan> plan = {};  ///< made before by Decoder::plan(): then segments, positions and mask are not looked at
 };
 
 /// Keys and values of past positions, per layer (B, K, S, d). Grows by blocks; reorder() and crop() for search.
@@ -49,6 +53,8 @@ class Decoder {
   /// Hidden states after the final norm, (B, T, D). With a cache, appends to it. `states`: its keys are layers, counted from 1, and their
   /// outputs (B, T, D) before the final norm are put there, with gradient where there is one.
   at::Tensor hidden(const TokenBatch& tokens, KvCache* cache = nullptr, std::map<int64_t, at::Tensor>* states = nullptr) const;
+  /// What hidden() makes of who may look at whom before its first layer, for a batch without a cache.
+  std::shared_ptr<const AttentionPlan> plan(const TokenBatch& tokens) const;
   /// The same in pieces, for walks that go layer by layer: (B, T, D) that enters the first layer; one layer (from 0); the norm after the last.
   at::Tensor embedded(const TokenBatch& tokens) const;
   at::Tensor after_layer(int64_t layer, const at::Tensor& x, const TokenBatch& tokens) const;
@@ -88,11 +94,11 @@ class Decoder {
  private:
   at::Tensor weight(const std::string& name) const;
   at::Tensor linear(const at::Tensor& x, const std::string& name) const;
-  at::Tensor attended(int64_t layer, const at::Tensor& x, const struct AttentionPlan& plan, KvCache* cache) const;
+  at::Tensor attended(int64_t layer, const at::Tensor& x, const AttentionPlan& plan, KvCache* cache) const;
   at::Tensor gated_product(int64_t layer, const at::Tensor& x) const;
   at::Tensor norm(const at::Tensor& x, const std::string& name) const;
   bool apart_by_documents(const TokenBatch& tokens) const;
-  at::Tensor run_layer(int64_t layer, at::Tensor x, const struct AttentionPlan& plan, KvCache* cache) const;
+  at::Tensor run_layer(int64_t layer, at::Tensor x, const AttentionPlan& plan, KvCache* cache) const;
   ModelSpec spec_;
   StateDict weights_;
   WeightHook weight_hook_;

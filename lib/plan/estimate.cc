@@ -230,6 +230,17 @@ class Estimator {
       if (is_linear_weight(p.name)) widest = std::max(widest, p.shape[1]);
     return 2 * 4 * tokens * spec.hidden + forward_bytes(spec, kWalkRows * length) + (hessians ? 3 * 8 * widest * widest : 0);
   }
+  /// Block reconstruction: the walks of two models, the layers' steps forward and backward, and the times that all rows judge their codes.
+  static double rounding_flops(const ModelSpec& spec, int64_t tokens, int64_t length, const RoundingConfig& rounding) {
+    const double stepped = static_cast<double>(rounding.steps * std::min(rounding.rows * length, tokens));
+    const double head = 2.0 * static_cast<double>(spec.vocab * spec.hidden);
+    const double token = forward_flops(spec, length, length) / static_cast<double>(length) - head;
+    return (3 * stepped + (2 + kRoundingJudgements) * static_cast<double>(tokens)) * token;
+  }
+  /// What it holds: the states of both walks, and a layer's steps.
+  static int64_t rounding_bytes(const ModelSpec& spec, int64_t tokens, int64_t length, const RoundingConfig& rounding) {
+    return 3 * 4 * tokens * spec.hidden + 4 * forward_bytes(spec, std::max(kWalkRows, rounding.rows) * length);
+  }
   /// Every tensor with every type by itself: the model from that tensor's layer on, half of it in the mean, and the two models' logits.
   static double sensitivity_flops(const ModelSpec& spec, int64_t tokens, int64_t length, size_t types) {
     const auto parameters = parameters_of(spec);
@@ -289,13 +300,20 @@ class Estimator {
     const ModelSpec& spec = *planned.spec;
     const int64_t weights = 4 * parameter_count(spec);
     const auto [tokens, length] = calibration(stage, config.data, config.calibration_rows, spec);
-    const bool trains = config.method == "qat", propagates = config.method == "gptq" || (trains && config.start == "gptq");
+    const bool trains = config.method == "qat";
+    const std::string& solution = trains ? config.start : config.method;
+    const bool learns = solution == "rounding", propagates = solution == "gptq" || (learns && config.rounding.start == "gptq");
     if (trains) training(e, stage, planned, config.data, config.train, stage_of(stage, "teacher") ? input(stage, "teacher") : planned, config.lora);
     e.peak_bytes = std::max(e.peak_bytes, 3 * weights + kBase);
     if (propagates) {
       e.tokens += tokens;
       e.flops += walk_flops(spec, tokens, length, true);
       e.peak_bytes = std::max(e.peak_bytes, 3 * weights + walk_bytes(spec, tokens, length, true) + text_memory(stage) + kBase);
+    }
+    if (learns) {
+      e.tokens += tokens;
+      e.flops += rounding_flops(spec, tokens, length, config.rounding);
+      e.peak_bytes = std::max(e.peak_bytes, 5 * weights + rounding_bytes(spec, tokens, length, config.rounding) + text_memory(stage) + kBase);
     }
     if (config.budget.bits > 0 || config.budget.bytes > 0) {
       const int64_t measured = calibration(stage, config.data, config.budget.rows, spec).first;
@@ -366,6 +384,7 @@ class Estimator {
 
   static constexpr int64_t kBase = int64_t{160} << 20;  ///< LibTorch itself
   static constexpr int64_t kForwardRows = 16, kWalkRows = 4;  ///< of a batch of a pass, and of a walk
+  static constexpr double kRoundingJudgements = 5;            ///< times that all rows judge a layer's codes (quant/rounding.h)
   const Recipe& recipe_;
   fs::path folder_;
   double flops_;

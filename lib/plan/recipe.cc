@@ -185,7 +185,7 @@ class RecipeReader {
       const auto values = values_of(stage.effective, key.key);
       if (values.empty() && key.required) fault("stages." + stage.id + "." + key.key, "a stage or a path", "nothing");
       for (const auto& [name, value] : values)
-        if (!is_server(stage, key.key)) reference(stage, key, name, value);
+        if (!is_server(stage, key.key) && !routed_artifact(stage, key.key, value)) reference(stage, key, name, value);
     }
     if (stage.kind == "capture") {
       int sources = 0;
@@ -210,6 +210,21 @@ class RecipeReader {
       if (!of.empty() && std::find(list.begin(), list.end(), Json(of)) == list.end()) fault(place + ".of", "an artifact of this stage", of);
       if (recipe_.task_path.empty()) fault(place, "a task at the top of the recipe", "none");
     }
+  }
+
+  /// The two models of a route stage are artifacts of the evaluate stage that it reads the scores of. True where that is all there is to look at: the
+  /// model is none of them, or one of its servers, which no stage made.
+  bool routed_artifact(const Stage& stage, const std::string& key, const std::string& value) {
+    if (stage.kind != "route" || (key != "small" && key != "large")) return false;
+    const auto of = std::find_if(recipe_.stages.begin(), recipe_.stages.end(),
+                                 [&](const Stage& s) { return s.kind == "evaluate" && Json(s.id) == stage.effective["of"]; });
+    if (of == recipe_.stages.end()) return false;
+    auto known = of->effective["of"].get<std::vector<std::string>>();
+    for (const auto& [name, runtime] : of->effective["runtime"].items()) known.push_back(name);
+    if (std::find(known.begin(), known.end(), value) == known.end())
+      fault("stages." + stage.id + "." + key, "an artifact or a server (runtime) of " + of->id, value, nearest_hint(value, known));
+    else if (!of->effective["runtime"].contains(value)) return false;
+    return true;
   }
 
   static size_t parts_of(const Stage& stage) {
@@ -246,7 +261,8 @@ class RecipeReader {
     }
     if (stage.kind != "quantize") return true;
     const Json& budget = stage.effective["budget"];
-    return stage.effective["method"] == "qat" || stage.effective["method"] == "gptq" || budget["bits"] != 0.0 || budget["bytes"] != 0;
+    const Json& method = stage.effective["method"];
+    return method == "qat" || method == "gptq" || method == "rounding" || budget["bits"] != 0.0 || budget["bytes"] != 0;
   }
 
   /// What a key wants where another kind of stage is named.
@@ -364,6 +380,9 @@ class RecipeReader {
         for (const char* key : {"curriculum", "filter", "mix_temperature"}) configuration["data"].erase(key);
         for (Json& part : configuration["data"]["mix"]) part.erase("weight");
       }
+      // A key that came later counts once it is set: what was finished before it stays found.
+      if (configuration.contains("train") && configuration["train"].value("cuda_graph", "") == "off") configuration["train"].erase("cuda_graph");
+      if (stage.kind == "quantize" && configuration["method"] != "rounding" && configuration["start"] != "rounding") configuration.erase("rounding");
       // How patiently a server is asked changes nothing of what it says.
       if (stage.kind == "capture")
         for (const char* key : {"key_env", "concurrency", "attempts", "timeout"}) configuration["server"].erase(key);

@@ -6,7 +6,8 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/block_grid.h"
+#include "kernels/cuda_grids.h"
+#include "kernels/grid_math.h"
 #include "quant/row_int8.h"
 
 namespace attar {
@@ -17,15 +18,7 @@ struct ScalePlace {
   int64_t at;
   int count;
 };
-ScalePlace scale_place(GgmlType type) {
-  switch (type) {
-    case GgmlType::q4_0: case GgmlType::q5_0: case GgmlType::q8_0: return {0, 1};
-    case GgmlType::q4_1: case GgmlType::q5_1: return {0, 2};
-    case GgmlType::tq1_0: return {52, 1};
-    case GgmlType::tq2_0: return {64, 1};
-    default: return {0, 0};
-  }
-}
+ScalePlace scale_place(GgmlType type) { return {type == GgmlType::tq1_0 ? 52 : type == GgmlType::tq2_0 ? 64 : 0, learned_scales(type)}; }
 
 /// Calls visit(first weight, block's bytes) for every block, rows side by side.
 template <class Visit> void each_block(const QuantizedTensor& tensor, const Visit& visit) {
@@ -51,16 +44,24 @@ struct Spread {
 };
 
 at::Tensor on_cpu(const at::Tensor& tensor) { return tensor.detach().to(at::kCPU, at::kFloat).contiguous(); }
+at::Tensor on_gpu(const at::Tensor& tensor) { return tensor.detach().to(at::kFloat).contiguous(); }
 
 }  // namespace
+
+QuantizedTensor moved(const QuantizedTensor& tensor, at::Device device) {
+  return {tensor.type, tensor.shape, tensor.blocks.to(device), tensor.scales.defined() ? tensor.scales.to(device) : tensor.scales};
+}
 
 bool has_scales(GgmlType type) { return ggml_type_info(type).quantized || type == GgmlType::i8; }
 
 bool scales_can_learn(GgmlType type) { return scale_place(type).count > 0 || type == GgmlType::i8; }
 
-at::Tensor round_beside_scales(const at::Tensor& weight, const QuantizedTensor& scales, QuantizedTensor* codes) {
+at::Tensor round_beside_scales(const at::Tensor& weight, const QuantizedTensor& given_scales, QuantizedTensor* codes) {
+  assert(weight.sizes() == at::IntArrayRef(given_scales.shape));
+  const at::Tensor& there = given_scales.type == GgmlType::i8 ? given_scales.scales : given_scales.blocks;
+  if (weight.is_cuda() && there.is_cuda() && !codes) return round_kept_by(cuda_calls(), given_scales.type, on_gpu(weight), there);
+  const QuantizedTensor scales = moved(given_scales, at::kCPU);
   const at::Tensor given = on_cpu(weight);
-  assert(given.sizes() == at::IntArrayRef(scales.shape));
   if (scales.type == GgmlType::i8) return round_beside_int8(given, scales, codes);
   at::Tensor values = at::empty_like(given);
   const GridShape shape = grid_shape(scales.type);
@@ -78,7 +79,8 @@ at::Tensor round_beside_scales(const at::Tensor& weight, const QuantizedTensor& 
   return values;
 }
 
-at::Tensor read_scales(const QuantizedTensor& blocks) {
+at::Tensor read_scales(const QuantizedTensor& given) {
+  const QuantizedTensor blocks = moved(given, at::kCPU);
   if (blocks.type == GgmlType::i8) return on_cpu(blocks.scales).clone().view({-1, 1, 1});
   const ScalePlace place = scale_place(blocks.type);
   assert(place.count > 0);
@@ -99,7 +101,7 @@ QuantizedTensor with_scales(const QuantizedTensor& blocks, const at::Tensor& sca
   const at::Tensor halves = on_cpu(scales).to(at::kHalf).contiguous();
   check(at::isfinite(halves).all().item<bool>(), "a learned scale", "a magnitude that fp16 holds", "an overflow",
         "lower scale_lr, or leave scales kept");
-  QuantizedTensor out{blocks.type, blocks.shape, blocks.blocks.clone()};
+  QuantizedTensor out{blocks.type, blocks.shape, blocks.blocks.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true)};
   uint8_t* bytes = out.blocks.mutable_data_ptr<uint8_t>();
   const auto* from = static_cast<const uint8_t*>(halves.const_data_ptr());
   const int64_t size = 2 * place.count, each = ggml_type_info(blocks.type).bytes;
@@ -120,26 +122,30 @@ ScaleGradients lsq_gradients(const at::Tensor& weight, const QuantizedTensor& sc
   ScaleGradients out{at::empty_like(w), at::empty({w.size(0), w.size(1) / shape.block, count}, at::kFloat)};
   const float *weights = w.const_data_ptr<float>(), *given = g.const_data_ptr<float>();
   float *to_weights = out.weight.mutable_data_ptr<float>(), *to_scales = out.scales.mutable_data_ptr<float>();
-  const auto lowest = float(shape.lowest), highest = float(shape.highest);
   const double shrink = 1 / std::sqrt(double(shape.block) * double(shape.highest));
   each_block(scales, [&](int64_t first, int64_t block, const uint8_t* stored) {
-    GridScales grid;
-    read_grid_scales(scales.type, stored, grid);
-    const float step = grid.step[0], low = grid.low[0];
-    double by_step = 0, by_minimum = 0;
-    for (int64_t i = first; i < first + shape.block; ++i) {
-      // A step of 0 cannot be divided by: such a block's weights learn as if nothing were rounded, its step stays.
-      const float share = step != 0 ? (weights[i] + low) / step : 0.0f, nearest = std::nearbyint(share);
-      const bool inside = nearest >= lowest && nearest <= highest;
-      to_weights[i] = inside ? given[i] : 0.0f;
-      if (step == 0) continue;
-      by_step += double(given[i]) * (inside ? nearest - share : nearest < lowest ? lowest : highest);
-      if (!inside) by_minimum += given[i];
-    }
-    to_scales[block * count] = float(by_step * shrink);
-    if (count > 1) to_scales[block * count + 1] = float(by_minimum * shrink);
+    const PartScale scale = part_scale(scales.type, stored, 0);
+    ScaleSlopes sums;
+    for (int64_t i = first; i < first + shape.block; ++i)
+      to_weights[i] = weight_slope(weights[i], given[i], scale, float(shape.lowest), float(shape.highest), sums);
+    to_scales[block * count] = float(sums.step * shrink);
+    if (count > 1) to_scales[block * count + 1] = float(sums.minimum * shrink);
   });
   return out;
+}
+
+at::Tensor round_beside_learned(const at::Tensor& weight, const at::Tensor& scales, const QuantizedTensor& blocks) {
+  if (weight.is_cuda() && scales.is_cuda()) return round_learned_by(cuda_calls(), blocks.type, on_gpu(weight), on_gpu(scales));
+  return round_beside_scales(weight, with_scales(blocks, scales)).to(weight.device());
+}
+
+ScaleGradients learned_gradients(const at::Tensor& weight, const at::Tensor& scales, const QuantizedTensor& blocks, const at::Tensor& gradient) {
+  if (weight.is_cuda() && scales.is_cuda()) {
+    auto [by_weight, by_scale] = scale_gradients_by(cuda_calls(), blocks.type, on_gpu(weight), on_gpu(scales), on_gpu(gradient));
+    return {by_weight, by_scale};
+  }
+  const ScaleGradients out = lsq_gradients(weight, with_scales(blocks, scales), gradient);
+  return {out.weight.to(weight.device()), out.scales.to(scales.device())};
 }
 
 }  // namespace attar

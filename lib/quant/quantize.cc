@@ -4,7 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "base/check.h"
-#include "kernels/cuda_calls.h"
+#include "kernels/cuda_grids.h"
 #include "kernels/ggml_blocks.h"
 #include "kernels/scale_search.h"
 #include "quant/row_int8.h"
@@ -19,14 +19,32 @@ const std::vector<float>* find_importance(const ImportanceMap& importance, const
 
 /// Straight through: the gradient of the rounded weight is the gradient of the weight.
 struct FakeQuantize : torch::autograd::Function<FakeQuantize> {
-  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& weight, int64_t type, const std::vector<float>* importance) {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& weight, int64_t type, const std::vector<float>* importance,
+                            const at::Tensor* importance_there) {
     const auto grid = static_cast<GgmlType>(type);
-    if (weight.is_cuda() && !importance && cuda_rounds_to(grid)) return fake_quantize_by(cuda_calls(), grid, weight.to(at::kFloat).contiguous());
+    if (weight.is_cuda() && cuda_rounds_to(grid))
+      return fake_quantize_by(cuda_calls(), grid, weight.to(at::kFloat).contiguous(), *importance_there);
     return dequantize_tensor(quantize_tensor(weight, grid, importance)).to(weight.device());
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext*, torch::autograd::variable_list gradients) {
-    return {gradients[0], at::Tensor(), at::Tensor()};
+    return {gradients[0], at::Tensor(), at::Tensor(), at::Tensor()};
   }
+};
+
+/// Importance where the weights are, brought there once. On the CPU the numbers themselves are read.
+class ImportanceThere {
+ public:
+  at::Tensor of(const std::string& name, const std::vector<float>* importance, const at::Tensor& weight) {
+    if (!importance || !weight.is_cuda()) return {};
+    check(static_cast<int64_t>(importance->size()) == weight.size(-1), "importance of '" + name + "'", str(weight.size(-1), " values"),
+          std::to_string(importance->size()));
+    at::Tensor& there = kept_[name];
+    if (!there.defined()) there = at::tensor(*importance, at::kFloat).to(weight.device());
+    return there;
+  }
+
+ private:
+  std::map<std::string, at::Tensor> kept_;
 };
 
 }  // namespace
@@ -67,9 +85,12 @@ void quantize_checkpoint(Checkpoint& model, const std::map<std::string, GgmlType
 }
 
 Decoder::WeightHook fake_quantization(const std::map<std::string, GgmlType>& types, const ImportanceMap& importance) {
-  return [types, importance](const std::string& name, const at::Tensor& weight) {
+  return [types, importance, there = std::make_shared<ImportanceThere>()](const std::string& name, const at::Tensor& weight) {
     const auto type = types.find(name);
-    return type == types.end() ? weight : FakeQuantize::apply(weight, static_cast<int64_t>(type->second), find_importance(importance, name));
+    if (type == types.end()) return weight;
+    const std::vector<float>* shares = find_importance(importance, name);
+    const at::Tensor shares_there = there->of(name, shares, weight);
+    return FakeQuantize::apply(weight, static_cast<int64_t>(type->second), shares, &shares_there);
   };
 }
 

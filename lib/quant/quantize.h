@@ -25,8 +25,8 @@ void quantize_checkpoint(Checkpoint& model, const std::map<std::string, GgmlType
                          Rounding rounding = Rounding::ggml);
 
 /// Weight hook for training through the grids: forward is the file's dequantized value as ggml rounds (with importance where there is some),
-/// backward is straight through (Bengio et al. 2013). Weights of a GPU are rounded there where the CUDA part has the grid and there is no importance,
-/// to the same values; there infinity and NaN are found when the codes are written.
+/// backward is straight through (Bengio et al. 2013). Weights of a GPU are rounded there to the same values; there infinity and NaN, and scales that
+/// fp16 cannot hold, are found when the codes are written.
 Decoder::WeightHook fake_quantization(const std::map<std::string, GgmlType>& types, const ImportanceMap& importance = {});
 
 }  // namespace attar

@@ -6,16 +6,12 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "kernels/grid_math.h"
 
 namespace attar {
 namespace {
 
-constexpr float kInt8Top = 127.0f;
 constexpr int kInt8Candidates = 20;       ///< scales tried, each a hundredth smaller than the one before
-
-float number_at(float weight, float scale) {
-  return scale != 0 ? std::min(std::max(std::nearbyint(weight / scale), -kInt8Top), kInt8Top) : 0.0f;
-}
 
 /// Error of a row under a scale, and the scale of least error for the numbers it gives.
 struct RowFit {
@@ -25,7 +21,7 @@ RowFit fit_row(const float* w, const float* importance, int64_t columns, float s
   RowFit fit;
   double by_weight = 0, by_number = 0;
   for (int64_t c = 0; c < columns; ++c) {
-    const float rounded = number_at(w[c], scale);
+    const float rounded = row_int8_number(w[c], scale);
     const double number = rounded, share = importance ? importance[c] : 1.0, gap = static_cast<double>(w[c]) - static_cast<double>(rounded * scale);
     fit.error += share * gap * gap;
     by_weight += share * number * w[c], by_number += share * number * number;
@@ -61,7 +57,7 @@ QuantizedTensor round_to_int8(const at::Tensor& weight, const std::vector<float>
       if (!std::isfinite(w[c])) wrong = std::max(wrong, row * columns + c);
       most = std::max(most, std::fabs(w[c]));
     }
-    const float plain = most > 0 && most / kInt8Top > 0 ? most / kInt8Top : 1.0f;
+    const float plain = row_int8_step(most);
     const float* shares = importance ? importance->data() : nullptr;
     scales[row] = rounding == Rounding::search && most > 0 ? searched_scale(w, shares, columns, plain) : plain;
   }
@@ -86,7 +82,7 @@ at::Tensor round_beside_int8(const at::Tensor& weight, const QuantizedTensor& sc
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t i = row * columns; i < (row + 1) * columns; ++i) {
-      const float nearest = number_at(from[i], step[row]);
+      const float nearest = row_int8_number(from[i], step[row]);
       number[i] = static_cast<uint8_t>(static_cast<int8_t>(nearest));
       to[i] = nearest * step[row];
     }
@@ -99,16 +95,17 @@ void int8_gradients(const at::Tensor& weight, const at::Tensor& scales, const at
   by_weight = at::empty_like(weight), by_scale = at::empty({rows, 1, 1}, at::kFloat);
   const float *w = weight.const_data_ptr<float>(), *g = gradient.const_data_ptr<float>(), *step = scales.const_data_ptr<float>();
   float *to_weight = by_weight.mutable_data_ptr<float>(), *to_scale = by_scale.mutable_data_ptr<float>();
-  const double shrink = 1 / std::sqrt(static_cast<double>(columns) * kInt8Top);
+  const double shrink = 1 / std::sqrt(static_cast<double>(columns) * kRowInt8Top);
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < rows; ++row) {
-    double sum = 0;
-    for (int64_t i = row * columns; i < (row + 1) * columns; ++i) {
-      const float share = step[row] != 0 ? w[i] / step[row] : 0.0f, nearest = std::nearbyint(share);
-      const bool inside = std::fabs(nearest) <= kInt8Top;
-      to_weight[i] = inside ? g[i] : 0.0f;
-      if (step[row] != 0) sum += static_cast<double>(g[i]) * (inside ? nearest - share : nearest < 0 ? -kInt8Top : kInt8Top);
+    // As the members of a GPU's team add up.
+    ScaleSlopes lanes[kRowLanes];
+    for (int64_t c = 0; c < columns; ++c) {
+      const int64_t i = row * columns + c;
+      to_weight[i] = weight_slope(w[i], g[i], {step[row], 0}, -kRowInt8Top, kRowInt8Top, lanes[c % kRowLanes]);
     }
+    double sum = 0;
+    for (const ScaleSlopes& lane : lanes) sum += lane.step;
     to_scale[row] = static_cast<float>(sum * shrink);
   }
 }

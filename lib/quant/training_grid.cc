@@ -28,17 +28,15 @@ struct RoundBesideScales : torch::autograd::Function<RoundBesideScales> {
 struct RoundByLearnedScales : torch::autograd::Function<RoundByLearnedScales> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& weight, const at::Tensor& scales,
                             const QuantizedTensor* blocks) {
-    const QuantizedTensor grid = with_scales(*blocks, scales);
-    context->save_for_backward({weight, grid.blocks, grid.scales});
-    context->saved_data["type"] = static_cast<int64_t>(grid.type);
-    return round_beside_scales(weight, grid).to(weight.device());
+    context->save_for_backward({weight, scales, blocks->blocks});
+    context->saved_data["type"] = static_cast<int64_t>(blocks->type);
+    return round_beside_learned(weight, scales, *blocks);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const at::Tensor& weight = saved[0];
-    const QuantizedTensor grid{static_cast<GgmlType>(context->saved_data["type"].toInt()), weight.sizes().vec(), saved[1], saved[2]};
-    const ScaleGradients out = lsq_gradients(weight, grid, gradients[0]);
-    return {out.weight.to(weight.device()), out.scales.to(weight.device()), at::Tensor()};
+    const QuantizedTensor blocks{static_cast<GgmlType>(context->saved_data["type"].toInt()), saved[0].sizes().vec(), saved[2]};
+    const ScaleGradients out = learned_gradients(saved[0], saved[1], blocks, gradients[0]);
+    return {out.weight, out.scales, at::Tensor()};
   }
 };
 
@@ -52,9 +50,11 @@ TrainingGrid::TrainingGrid(std::map<std::string, GgmlType> types, ImportanceMap 
     const GgmlType type = entry.second.type;
     return !has_scales(type) || (options_.delay > 0 && !(options_.scales == Scales::learned && scales_can_learn(type)));
   });
-  for (const auto& [name, blocks] : start_)
+  for (auto& [name, blocks] : start_) {
     if (options_.scales == Scales::learned && scales_can_learn(blocks.type))
       learned_[name] = read_scales(blocks).to(options_.device).requires_grad_(true);
+    blocks = moved(blocks, options_.device);  // every step reads them there
+  }
 }
 
 at::Tensor TrainingGrid::merged(const std::string& name, const at::Tensor& weight) const {
@@ -90,7 +90,8 @@ void TrainingGrid::begin_step(int64_t step, const StateDict& weights) {
   if (options_.delay == 0 || step != options_.delay) return;
   const at::NoGradGuard no_grad;
   for (auto& [name, blocks] : start_) {
-    blocks = quantize_tensor(merged(name, weights.at(name)), blocks.type, importance_of(importance_, name), options_.rounding);
+    blocks = moved(quantize_tensor(merged(name, weights.at(name)), blocks.type, importance_of(importance_, name), options_.rounding),
+                   options_.device);
     if (const auto scales = learned_.find(name); scales != learned_.end()) scales->second.copy_(read_scales(blocks));
   }
 }

@@ -30,6 +30,8 @@ class TrainingGrid {
   std::vector<std::pair<std::string, at::Tensor>> parameters() const;
   /// Before step `step` (from 0): up to the delay the hook passes weights on; when it ends, learned scales are found from `weights`.
   void begin_step(int64_t step, const StateDict& weights);
+  /// Whether what a step computes changes in mid-training.
+  bool changes() const { return options_.delay > 0; }
   /// For held-out rows: the grid in any case (before the delay has ended as ggml rounds). begin_step ends it.
   void judge() { judging_ = true; }
   /// Codes of the model's weights as the hook would see them; `weights` become exactly their values.

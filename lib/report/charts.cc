@@ -172,6 +172,44 @@ function route(canvas, id) {
   return new Chart(canvas, { type: "line", data: { datasets: sets }, options });
 }
 
+// Against the first of prompt length, threads and answer length that has several values; a line for each artifact, dashed for more threads.
+function latency(canvas, key) {
+  const colors = ["c4", "c2", "c1", "c3", "ink"], dashes = [[], [6, 4], [2, 3], [8, 3, 2, 3]], milliseconds = key === "ttft_s" ? 1000 : 1;
+  const points = ([, a]) => Object.values((a.latency || {}).grid || {}).filter(p => number(p[key]) !== null);
+  const rank = ([id]) => id === summary.choice ? 0 : id === summary.base ? 1 : 2;
+  const shown = artifacts.filter(a => points(a).length > 1).sort((a, b) => rank(a) - rank(b)).slice(0, colors.length);
+  if (!shown.length) return null;
+  const withThreads = count => count + (count === 1 ? " thread" : " threads");
+  const values = name => [...new Set(shown.flatMap(points).map(p => p[name]))].sort((a, b) => a - b);
+  const along = ["prompt_tokens", "threads", "new_tokens"].find(name => values(name).length > 1) || "prompt_tokens";
+  const threads = along === "threads" ? [null] : values("threads").slice(0, dashes.length), sets = [];
+  shown.forEach(([id, a], i) => threads.forEach((count, t) => {
+    const line = points([id, a]).filter(p => (count === null || p.threads === count)
+        && (along === "new_tokens" || p.new_tokens === a.latency.new_tokens)
+        && (along !== "threads" || p.prompt_tokens === a.latency.prompt_tokens)).sort((p, q) => p[along] - q[along]);
+    if (line.length) sets.push({ label: id, of: threads.length > 1 ? ", " + withThreads(count) : "", more: t > 0,
+      data: line.map(p => ({ x: p[along], y: milliseconds * number(p[key]), low: p[key].p10, high: p[key].p90 })),
+      borderColor: css(colors[i]), backgroundColor: css(colors[i]), borderDash: dashes[t], borderWidth: 1.8, pointRadius: 3.5, pointHitRadius: 8 });
+  }));
+  // In the legend colours are artifacts and dashes numbers of threads.
+  if (threads.length > 1) threads.forEach((count, t) => sets.push({ label: withThreads(count), data: [], borderColor: css("soft"),
+      borderDash: dashes[t], borderWidth: 1.8, pointRadius: 0 }));
+  const xs = values(along), ys = sets.flatMap(s => s.data.map(p => p.y));
+  const log = Math.min(...ys) > 0 && Math.max(...ys) / Math.min(...ys) > 20;
+  const x = axis({ prompt_tokens: "tokens of the prompt", threads: "threads", new_tokens: "new tokens" }[along], { type: "logarithmic",
+      min: xs[0] / 1.1, max: xs[xs.length - 1] * 1.1, afterBuildTicks: s => { s.ticks = xs.map(value => ({ value })); } });
+  x.ticks.callback = v => String(v);
+  const y = axis(milliseconds > 1 ? "ms (lower is better)" : "tokens a second",
+      log ? { type: "logarithmic", min: Math.min(...ys) * 0.8, max: Math.max(...ys) * 1.25 } : { type: "linear", beginAtZero: true, grace: "6%" });
+  y.ticks.callback = v => log && !/^[125]e/.test(Number(v).toExponential()) ? null : short(v);
+  const options = frame(x, y, true);
+  options.plugins.legend.labels.filter = (item, data) => !data.datasets[item.datasetIndex].more;
+  const spread = p => typeof p.low === "number" ? " [" + short(milliseconds * p.low) + ", " + short(milliseconds * p.high) + "]" : "";
+  options.plugins.tooltip = { callbacks: { title: i => i[0].parsed.x + " " + x.title.text,
+      label: i => i.dataset.label + i.dataset.of + ": " + short(i.parsed.y) + spread(i.raw) } };
+  return new Chart(canvas, { type: "line", data: { datasets: sets }, options });
+}
+
 const offered = choices(), select = document.getElementById("quality-of");
 if (select && offered.length > 1) {
   for (const c of offered) select.add(new Option(c.name));
@@ -188,6 +226,7 @@ function draw() {
     if (kind === "quality" && offered.length) charts.push(quality(canvas, offered[Math.max(0, select ? select.selectedIndex : 0)]));
     else if (kind === "curves") charts.push(curves(canvas, canvas.dataset.stage));
     else if (kind === "route") { const drawn = route(canvas, canvas.dataset.router); if (drawn) charts.push(drawn); }
+    else if (kind === "latency") { const drawn = latency(canvas, canvas.dataset.of); if (drawn) charts.push(drawn); }
     else if (kind === "reliability") charts.push(reliability(canvas, canvas.dataset.task));
   });
 }

@@ -98,19 +98,34 @@ std::string gate_artifact(const Json& report, const std::string& path) {
   return best;
 }
 
-std::string limit_text(const Json* limit) {
+std::string gate_number(const Json& gate, double number, int digits) {
+  if (text_of(find_at(gate, {"path"})).ends_with("bytes")) {
+    bool told_apart = true;
+    const auto value = double_of(find_at(gate, {"value"}));
+    for (const char* end : {"at_least", "at_most"})
+      if (const auto limit = double_of(find_at(gate, {"limit", end})); limit && value)
+        told_apart = told_apart && (*limit == *value || human_bytes(*limit) != human_bytes(*value));
+    return !told_apart ? fixed(number, 0) + " B" : (number < 0 ? "-" : "") + human_bytes(std::fabs(number));
+  }
+  if (std::fabs(number) < 1e15 && number == std::round(number)) return fixed(number, 0);
+  return digits > 0 ? significant(number, digits) : to_line(Json(number));
+}
+
+std::string limit_text(const Json& gate) {
   std::string out;
+  const Json* limit = find_at(gate, {"limit"});
   if (!limit || !limit->is_object()) return text_of(limit);
+  const auto shown = [&](const Json* number) { return number_of(number) ? gate_number(gate, *double_of(number)) : text_of(number); };
   for (const auto& [key, value] : limit->items()) {
     if (value.is_null()) continue;
     if (const Json* of = find_at(value, {"of"})) {
-      out += (out.empty() ? "" : ", ") + ("within " + text_of(find_at(value, {"margin"})) + " of " + text_of(of));
+      out += (out.empty() ? "" : ", ") + ("within " + shown(find_at(value, {"margin"})) + " of " + text_of(of));
       continue;
     }
     std::string words = key;
     for (char& c : words)
       if (c == '_') c = ' ';
-    out += (out.empty() ? "" : ", ") + words + " " + text_of(&value);
+    out += (out.empty() ? "" : ", ") + words + " " + shown(&value);
   }
   return out;
 }

@@ -44,8 +44,11 @@ std::optional<TaskMetric> main_metric(const Json& artifact);
 const Json& artifacts_of(const Json& report);
 /// Id of the artifact that a gate's path speaks of: the longest id that the path begins with; "" if there is none.
 std::string gate_artifact(const Json& report, const std::string& path);
-/// {"at_least": 0.93} -> "at least 0.93".
-std::string limit_text(const Json* limit);
+/// A number of a gate (a limit, what was met): whole numbers whole, bytes with their unit unless that would hide on which side of its limit the value
+/// lies, others with `digits` digits (0: all).
+std::string gate_number(const Json& gate, double number, int digits = 0);
+/// {"limit": {"at_least": 0.93}} -> "at least 0.93".
+std::string limit_text(const Json& gate);
 
 /// The report with what follows from it: artifacts.<id>.against_base, task_details.<task>.top_confusions, `summary` (base, the smallest artifact that
 /// passes, Pareto front, exports' types) and `curves` of the logs. Everything that report.html shows stands in the result.

@@ -47,6 +47,7 @@ std::string pruning_html(const std::string& id, const Json& stage);  ///< of one
 std::string pruning_markdown(const Json& report);
 std::string decision_section(const Json& report);     ///< candidates of a sweep, money
 std::string routing_section(const Json& report);      ///< routers: the promise, the curve, the cost
+std::string latency_grid_html(const Json& report);    ///< over lengths and threads, for running_section
 std::string kv_cache_html(const Json& report);        ///< what a cache of fewer bits costs, for running_section
 std::string use_section(const Json& report);
 std::string lineage_section(const Json& report);      ///< how to reproduce, recipe, environment, hashes

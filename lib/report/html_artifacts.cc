@@ -140,19 +140,20 @@ std::string gates_section(const Json& report) {
           if (c == '_') c = ' ';
         if (const Json* margin = number_of(find_at(value, {"margin"})))
           limits += (limits.empty() ? "" : ", ") +
-                    ("within " + number_html(margin, to_line(*margin)) + " of " + escape_html(text_of(find_at(value, {"of"}))));
-        else limits += (limits.empty() ? "" : ", ") + escape_html(words) + " " + (number_of(&value) ? number_html(&value, to_line(value))
-            : escape_html(text_of(&value)));
+                    ("within " + number_html(margin, gate_number(gate, margin->get<double>())) + " of "
+                     + escape_html(text_of(find_at(value, {"of"}))));
+        else limits += (limits.empty() ? "" : ", ") + escape_html(words) + " "
+            + (number_of(&value) ? number_html(&value, gate_number(gate, value.get<double>())) : escape_html(text_of(&value)));
       }
     } else {
       limits = escape_html(text_of(limit));
     }
     const Json* value = number_of(find_at(gate, {"value"}));
     const bool passed = gate_passed(gate);
-    std::string shown = value ? number_html(value, significant(value->get<double>(), 4)) : "not measured";
+    std::string shown = value ? number_html(value, gate_number(gate, value->get<double>(), 4)) : "not measured";
     if (const Json *low = number_of(find_at(gate, {"difference", "low"})), *high = number_of(find_at(gate, {"difference", "high"})); low && high)
-      shown += "<span class=\"interval under\">difference [" + number_html(low, significant(low->get<double>(), 3)) + ", "
-          + number_html(high, significant(high->get<double>(), 3)) + "]</span>";
+      shown += "<span class=\"interval under\">difference [" + number_html(low, gate_number(gate, low->get<double>(), 3)) + ", "
+          + number_html(high, gate_number(gate, high->get<double>(), 3)) + "]</span>";
     if (const std::string note = text_of(find_at(gate, {"note"})); !note.empty() && value)
       shown += "<span class=\"interval under\">" + escape_html(note) + "</span>";
     rows.push_back({{"<code>" + escape_html(text_of(find_at(gate, {"path"}))) + "</code>", "name"},

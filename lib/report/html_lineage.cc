@@ -27,6 +27,21 @@ std::string files_html(const Json* files) {
   return out.empty() ? "" : "<ul class=files>" + out + "</ul>";
 }
 
+/// Where and how often latency was measured, as `attar eval` takes it.
+std::string latency_options(const Json* running) {
+  std::string out;
+  for (const auto& [key, option] : {std::pair{"prompt_tokens", "--prompt-tokens"}, {"new_tokens", "--new-tokens"}, {"threads", "--at-threads"},
+                                    {"runs", "--runs"}, {"warm_up", "--warm-up"}, {"load_runs", "--load-runs"}}) {
+    const Json* value = find_at(running, {key});
+    std::string numbers = value && value->is_number() ? to_line(*value) : "";
+    if (value && value->is_array())
+      for (const Json& number : *value) numbers += (numbers.empty() ? "" : ",") + to_line(number);
+    if (!numbers.empty()) out += std::string(" ") + option + " " + shell_word(numbers);
+  }
+  const Json* pinned = find_at(running, {"pinned"});
+  return out + (pinned && *pinned == false ? " --not-pinned" : "");
+}
+
 /// The call that measures one artifact again, from the evaluate stage that measured it; "" if the recipe does not tell.
 std::string measuring_command(const Json& report, const std::string& id, const Json& artifact) {
   const Json* stages = find_at(report, {"recipe", "stages"});
@@ -49,7 +64,8 @@ std::string measuring_command(const Json& report, const std::string& id, const J
          {std::pair{"ctx", "--ctx"}, {"stride", "--stride"}, {"text_tokens", "--text-tokens"}, {"task_rows", "--task-rows"}})
       if (const Json* value = number_of(find_at(stage, {key})); value && value->get<double>() > 0)
         out += std::string(" ") + option + " " + to_line(*value);
-    if (const Json* latency = find_at(stage, {"latency"}); latency && latency->is_boolean() && latency->get<bool>()) out += " --latency";
+    if (const Json* latency = find_at(stage, {"latency"}); latency && latency->is_boolean() && latency->get<bool>())
+      out += " --latency" + latency_options(find_at(stage, {"running"}));
     return out + " --json";
   }
   return "";
@@ -140,6 +156,8 @@ the same model.</dd>
 is better.</dd>
 <dt>bits/weight</dt><dd>Bits of the weights' files over the number of parameters, so it counts scales, tables and metadata.</dd>
 <dt>first token</dt><dd>From the call to the first new token, with the prompt read from nothing.</dd>
+<dt>next token</dt><dd>From one new token to the one after it, of all that were timed.</dd>
+<dt>load</dt><dd>From the call until the file can be computed with, its tokenizer too.</dd>
 </dl>
 )");
 }

@@ -124,6 +124,7 @@ std::string metric_title(std::string metric) {
                                                            {"ece", "calibration error"},
                                                            {"ece_equal_mass", "the same, equal mass"},
                                                            {"brier", "Brier score"},
+                                                           {"answer_brier", "Brier score of the answer"},
                                                            {"label_nll", "NLL of the label"},
                                                            {"accuracy_norm", "accuracy, by length"},
                                                            {"f1", "word F1"},
@@ -222,13 +223,16 @@ std::string tasks_section(const Json& report) {
 
 std::string running_section(const Json& report) {
   std::vector<std::vector<HtmlCell>> rows;
-  bool energy = false, cost = false;
+  bool energy = false, cost = false, next = false, load = false;
   std::string conditions;
   for (const auto& [id, artifact] : artifacts_of(report).items()) {
     const Json* measured = find_at(artifact, {"energy"});
     energy = energy || number_of(measured);
     cost = cost || find_at(artifact, {"cost"});
     const Json* latency = find_at(artifact, {"latency"});
+    next = next || number_of(find_at(latency, {"time_per_token_s"}));
+    load = load || number_of(find_at(latency, {"load_s"}));
+    const Json* pinned = find_at(latency, {"pinned"});
     const Json *prompt = number_of(find_at(latency, {"prompt_tokens"})), *fresh = number_of(find_at(latency, {"new_tokens"})),
         *runs = number_of(find_at(latency, {"runs"})),
                *threads = number_of(find_at(latency, {"threads"}));
@@ -236,6 +240,7 @@ std::string running_section(const Json& report) {
       conditions = "Greedy generation for one user: a prompt of " + to_line(*prompt) + " tokens, " + to_line(*fresh) + " new ones, " + to_line(*runs)
           + " runs after warm-up, " +
                    to_line(*threads) + (threads->get<double>() == 1 ? " thread" : " threads")
+                       + (pinned && *pinned == true ? ", each on a core of its own" : "")
                        + ". Medians, and in brackets what 10% and 90% of the runs stay below.";
   }
   for (const auto& [id, artifact] : artifacts_of(report).items()) {
@@ -255,6 +260,9 @@ std::string running_section(const Json& report) {
     std::vector<HtmlCell> row = {{escape_html(id), "name"}, spread("tokens_per_s", three), spread("ttft_s", milliseconds)};
     const Json* slow = number_of(find_at(latency, {"ttft_s", "p99"}));
     row.push_back({number_html(slow, slow ? milliseconds(slow->get<double>()) : ""), "number"});
+    if (next) row.push_back(spread("time_per_token_s", milliseconds));
+    const Json* loading = number_of(find_at(latency, {"load_s"}));
+    if (load) row.push_back({number_html(loading, loading ? milliseconds(loading->get<double>()) : ""), "number"});
     row.push_back({number_html(peak, peak ? human_bytes(peak->get<double>()) : ""), "number"});
     const auto other = [&](const char* key) {
       const Json* value = find_at(artifact, {key});
@@ -267,16 +275,20 @@ std::string running_section(const Json& report) {
     rows.push_back(std::move(row));
   }
   if (rows.empty()) return section_html("running", "Running it", "", kv_cache_html(report));
-  std::vector<std::string> header = {"artifact", "tokens/s", "first token, ms", "99% below, ms", "peak memory"};
+  std::vector<std::string> header = {"artifact", "tokens/s", "first token, ms", "99% below, ms"};
+  if (next) header.push_back("next token, ms");
+  if (load) header.push_back("load, ms");
+  header.push_back("peak memory");
   if (energy) header.push_back("joules a token");
   if (cost) header.push_back("cost of a million conversations");
   std::string out = table_html(header, rows, true);
   std::string why = "not measured";
   for (const auto& [id, artifact] : artifacts_of(report).items())
     if (const std::string text = text_of(find_at(artifact, {"energy"})); why == "not measured" && text.starts_with(why)) why = text;
-  out += "<p class=note>Peak memory is that of the whole evaluating process. "
+  out += "<p class=note>" + std::string(load ? "The load is attar's own, of files that had just been read. " : "")
+      + "Peak memory is that of the whole evaluating process. "
       + escape_html(energy ? "Energy is what " + energy_of(report) + " used meanwhile, whoever used it." : "Energy was " + why + ".") + "</p>\n";
-  return section_html("running", "Running it", conditions, out + kv_cache_html(report));
+  return section_html("running", "Running it", conditions, out + latency_grid_html(report) + kv_cache_html(report));
 }
 
 std::string training_section(const Json& report) {

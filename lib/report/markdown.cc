@@ -161,12 +161,12 @@ std::string report_markdown(const Json& report) {
     for (const Json& gate : *gates) {
       const auto value = double_of(find_at(gate, {"value"}));
       const Json* passed = find_at(gate, {"passed"});
-      out += row_text({escape_markdown(text_of(find_at(gate, {"path"}))), escape_markdown(limit_text(find_at(gate, {"limit"}))), value
-          ? significant(*value, 4) : "not measured",
+      out += row_text({escape_markdown(text_of(find_at(gate, {"path"}))), escape_markdown(limit_text(gate)), value
+          ? gate_number(gate, *value, 4) : "not measured",
                        passed && passed->is_boolean() && passed->get<bool>() ? "met" : "**not met**"});
     }
   }
-  out += candidates_markdown(report) + routing_markdown(report) + costs_markdown(report) + kv_cache_markdown(report);
+  out += candidates_markdown(report) + routing_markdown(report) + latency_markdown(report) + costs_markdown(report) + kv_cache_markdown(report);
   const auto snippets = use_snippets(report);
   if (!snippets.empty()) out += "\n## Use\n";
   for (const UseSnippet& snippet : snippets) out += "\n### " + escape_markdown(snippet.title) + "\n\n" + fenced(snippet.language, snippet.code);

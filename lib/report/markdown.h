@@ -15,6 +15,7 @@ std::string markdown_table(const std::vector<std::string>& header, const std::ve
 std::string candidates_markdown(const Json& report);  ///< of a sweep, smallest first
 std::string costs_markdown(const Json& report);       ///< money, and against each API
 std::string routing_markdown(const Json& report);
+std::string latency_markdown(const Json& report);     ///< times over lengths and threads, load, memory
 std::string kv_cache_markdown(const Json& report);
 
 }  // namespace attar

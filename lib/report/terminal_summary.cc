@@ -120,11 +120,11 @@ std::string terminal_summary(const Json& report) {
     for (const Json& gate : *list) {
       const auto value = double_of(find_at(gate, {"value"}));
       const Json* passed = find_at(gate, {"passed"});
-      std::string shown = value ? significant(*value, 4) : "not measured";
+      std::string shown = value ? gate_number(gate, *value, 4) : "not measured";
       const auto low = double_of(find_at(gate, {"difference", "low"})), high = double_of(find_at(gate, {"difference", "high"}));
-      if (low && high) shown += ", difference [" + significant(*low, 3) + ", " + significant(*high, 3) + "]";
+      if (low && high) shown += ", difference [" + gate_number(gate, *low, 3) + ", " + gate_number(gate, *high, 3) + "]";
       if (const std::string note = text_of(find_at(gate, {"note"})); !note.empty() && value) shown += ", " + note;
-      gates.push_back({text_of(find_at(gate, {"path"})), limit_text(find_at(gate, {"limit"})), shown,
+      gates.push_back({text_of(find_at(gate, {"path"})), limit_text(gate), shown,
                        passed && passed->is_boolean() && passed->get<bool>() ? "met" : "NOT MET"});
     }
   if (!gates.empty()) out += "\n" + format_table({"gate", "limit", "value", ""}, gates);

@@ -34,7 +34,7 @@ struct RouteConfig {
   template <class Visitor> void fields(Visitor&& field) {
     field("of", of, "the evaluate stage that kept the scores of both");
     field("small", small, "stage or checkpoint that answers where it is sure");
-    field("large", large, "stage or checkpoint that answers the rest");
+    field("large", large, "stage or checkpoint that answers the rest, or a running server (runtime) of the evaluate stage");
     field("task", task, "task whose scores count; empty: the only one");
     field("score", score,
           "what being sure is: max_probability, margin (of the two likeliest labels), entropy, or learned (evaluate's learned_score)");

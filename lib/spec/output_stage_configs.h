@@ -50,6 +50,23 @@ struct MemorizationConfig {
   }
 };
 
+/// The lengths and numbers of threads that a model's speed is measured at. Every prompt length with every answer length and every number of threads is
+/// a point; the first of each list is the point whose numbers stand for the artifact.
+struct RunningConfig {
+  std::vector<int64_t> prompt_tokens = {32}, new_tokens = {16}, threads;
+  int64_t runs = 5, warm_up = 1, load_runs = 3;
+  bool pinned = true;
+  template <class Visitor> void fields(Visitor&& field) {
+    field("prompt_tokens", prompt_tokens, "tokens of a prompt: one number or several");
+    field("new_tokens", new_tokens, "tokens that are written after it: one number or several, 2 or more");
+    field("threads", threads, "numbers of threads; empty: those of the process");
+    field("runs", runs, "generations of a point that count; each has a prompt of its own");
+    field("warm_up", warm_up, "generations of a point before them that do not count");
+    field("load_runs", load_runs, "times that the artifact is loaded again to time it; 0: not measured");
+    field("pinned", pinned, "each thread stays on a core of its own while it is timed; not where there are more threads than cores to use");
+  }
+};
+
 /// A running server that is asked the task's questions.
 struct RuntimeConfig {
   std::string url, model, api = "auto", key_env, of;
@@ -76,6 +93,7 @@ struct EvaluateConfig {
   std::string text, prices;
   int64_t ctx = 512, stride = 0, text_tokens = 0, task_rows = 0;
   bool latency = true;
+  RunningConfig running;
   MemorizationConfig memorization;
   std::string kv_cache = "f32", learned_score = "none";
   template <class Visitor> void fields(Visitor&& field) {
@@ -90,7 +108,8 @@ struct EvaluateConfig {
     field("stride", stride, "instead: windows of ctx tokens that move on by so many, every token scored once; 0: llama.cpp's protocol");
     field("text_tokens", text_tokens, "use only the first so many tokens; 0: all");
     field("task_rows", task_rows, "use only the first so many test rows of the task; 0: all");
-    field("latency", latency, "measure tokens/s and time to first token");
+    field("latency", latency, "measure tokens/s, times to the first and to each further token and the time to load");
+    field("running", running, "at which lengths of prompts and answers and numbers of threads latency is measured, and how often");
     field("memorization", memorization, "training rows that come back word for word, against held-out ones");
     field("kv_cache", kv_cache,
           "what a cache of keys and values in f16, q8_0 or q4_0 costs is measured too (KL to the same model without); f32: not");

@@ -22,7 +22,7 @@ int64_t task_max_tokens(const TaskConfig& task) {
 }
 
 std::vector<std::string> task_metrics(const TaskConfig& task) {
-  if (task.kind == "multiple_choice") return {"accuracy", "accuracy_norm"};
+  if (task.kind == "multiple_choice") return {"accuracy", "accuracy_norm", "ece", "ece_equal_mass", "answer_brier"};
   if (task.kind == "extraction") return {"exact_match", "field_f1", "field_precision", "field_recall", "valid_json", "valid_schema"};
   if (task.kind == "text") return {"exact_match", "f1", "rouge_l"};
   if (task.kind == "next_word") return {"accuracy", "word_nll"};

@@ -25,7 +25,7 @@ struct TrainConfig {
   int64_t warmup = 50;
   double decay = 0.2;
   int64_t eval_every = 0, snapshot_every = 100, log_every = 0;
-  std::string precision = "auto", result = "last";
+  std::string precision = "auto", result = "last", cuda_graph = "off";
   bool deterministic = true, recompute_layers = false;
   double ema = 0;
   LrScaleConfig lr_scale;
@@ -48,6 +48,7 @@ struct TrainConfig {
     field("precision", precision, "fp32, bf16 (autocast, fp32 weights) or auto: bf16 on CUDA, fp32 on the CPU");
     field("result", result, "last: the weights after the last step; best: those of the lowest held-out loss");
     field("deterministic", deterministic, "same bytes on every run (CUDA: slower kernels)");
+    field("cuda_graph", cuda_graph, "steps of fixed shapes as a recorded CUDA graph: off, auto (where it can be) or on (else refused)");
     field("ema", ema, "result is a moving average of the weights that keeps this share a step, as 0.999; 0: none");
     field("lr_scale", lr_scale, "learning rates of kinds of parameters, as shares of lr");
     field("checkpoint_activations", recompute_layers,

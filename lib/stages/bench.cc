@@ -11,11 +11,14 @@
 #include "base/rng.h"
 #include "device/device.h"
 #include "device/peak_rate.h"
+#include "device/same_bytes.h"
 #include "distill/distill_loss.h"
-#include "model/generate.h"
+#include "eval/latency.h"
 #include "spec/model_config.h"
 #include "spec/training_cost.h"
+#include "stages/fixed_batch.h"
 #include "teacher/capture.h"
+#include "train/recorded_step.h"
 
 namespace attar {
 namespace {
@@ -67,6 +70,7 @@ void place_model(Decoder& model, at::Device device, bool brain_matrices) {
 Json bench_train(const BenchTrain& bench) {
   check(bench.batch > 0 && bench.seq > 1 && bench.steps > 0, "bench train", "batch, seq and steps above 0");
   const at::Device device = bench.device;
+  promise_same_bytes(bench.deterministic, device);
   const bool brain = device.is_cuda();  // as training does it: train.precision auto
   Decoder student = bench_model(bench.student, bench.vocab, bench.seed);
   std::unique_ptr<Decoder> teacher;
@@ -91,7 +95,25 @@ Json bench_train(const BenchTrain& bench) {
   }
   LossWeights loss_weights;
   (teacher || cache ? loss_weights.kl : loss_weights.ce) = 1;
-  constexpr int64_t kWarmUp = 3;
+  std::optional<GraphStream> stream;
+  std::optional<RecordedStep> recorded;
+  if (bench.cuda_graph) {
+    FixedStep fixed;
+    std::string why;
+    fixed.device = device, fixed.must = true, fixed.make_graph = cuda_graphs(device, &why);
+    check(why.empty(), "bench train --cuda-graph", "a GPU whose work can be recorded", why);
+    const FixedLoss fixed_loss{&student, teacher.get(), loss_weights, vocab, teacher || cache};
+    fixed.fix = [&, fixed_loss](const Batch& given) {
+      Batch there = given;
+      there.columns.at("ids") = given.at("ids").pin_memory().to(device, /*non_blocking=*/true);
+      return fixed_batch(fixed_loss, there, cache ? cache->targets(given) : LogitTargets{}, {}, 1);
+    };
+    std::vector<TrainParameter> parameters;
+    for (auto& [name, tensor] : student.weights()) parameters.push_back({name, tensor});
+    stream.emplace(device);
+    recorded.emplace(std::move(fixed), std::move(parameters));
+  }
+  constexpr int64_t kWarmUp = 3;  // a recording is made in the third
   std::vector<double> times, processor, loading;
   double last_loss = 0;
   Batch batch;
@@ -99,26 +121,31 @@ Json bench_train(const BenchTrain& bench) {
   for (int64_t step = 0; step < bench.steps + kWarmUp; ++step) {
     const double begin = now_seconds(), begin_processor = processor_seconds();
     source.next(batch);
-    const LogitTargets from_cache = cache ? cache->targets(batch) : LogitTargets{};
+    const LogitTargets from_cache = cache && !recorded ? cache->targets(batch) : LogitTargets{};
     const double loaded = processor_seconds();
     const double tokens = batch.at("labels").ne(-100).sum().item<double>();
-    // Labels and what a cache says stay here, as in training.
-    at::Tensor& ids = batch.columns.at("ids");
-    if (device.is_cuda()) ids = ids.pin_memory().to(device, /*non_blocking=*/true);
-    const LogitTargets targets = teacher ? live_targets(*teacher, batch) : from_cache;
-    const at::Tensor states = student.hidden({ids, batch.at("segments"), {}, {}});
-    at::Tensor hidden = states.reshape({-1, states.size(-1)});
-    if (brain) hidden = hidden.to(at::kBFloat16);
-    const DistillLoss loss = distill_loss(hidden, student.output_weight(), targets, batch.at("labels").reshape({-1}), {}, loss_weights,
-                                          student.spec().logit_softcap, vocab);
-    (loss.sum / tokens).backward();
+    at::Tensor sum;
+    if (recorded) {
+      recorded->zero();
+      sum = recorded->run(batch).sum;
+    } else {
+      // Labels and what a cache says stay here, as in training.
+      at::Tensor& ids = batch.columns.at("ids");
+      if (device.is_cuda()) ids = ids.pin_memory().to(device, /*non_blocking=*/true);
+      const LogitTargets targets = teacher ? live_targets(*teacher, batch) : from_cache;
+      const at::Tensor states = student.hidden({ids, batch.at("segments"), {}, {}});
+      sum = states_loss(student, states, targets, batch.at("labels").reshape({-1}), {}, loss_weights, vocab).sum;
+      sum.backward();
+    }
     at::NoGradGuard no_grad;
     std::vector<at::Tensor> gradients;
     for (at::Tensor& weight : weights) gradients.push_back(weight.grad());
+    at::_foreach_div_(gradients, tokens);
     at::_foreach_add_(steps, 1);
     at::_fused_adamw_(weights, gradients, first, second, {}, steps, 1e-4, 0.9, 0.95, 0.1, 1e-8, false, false);
-    for (at::Tensor& weight : weights) weight.mutable_grad() = at::Tensor();
-    last_loss = loss.sum.item<double>() / tokens;  // a step ends when the device is done
+    for (at::Tensor& weight : weights)
+      if (!recorded) weight.mutable_grad() = at::Tensor();
+    last_loss = sum.item<double>() / tokens;  // a step ends when the device is done
     if (step < kWarmUp) continue;
     times.push_back(now_seconds() - begin);
     processor.push_back(processor_seconds() - begin_processor);
@@ -132,36 +159,25 @@ Json bench_train(const BenchTrain& bench) {
   Json result = {{"mfu", flops / step_s / peak.flops}, {"mfu_is_a_share_of_flops", peak.flops}, {"mfu_is_a_share_of", peak.from},
                  {"tokens_per_s", static_cast<double>(tokens) / step_s}, {"step_s", step_s}, {"step_processor_s", median_of(processor)},
                  {"loader_processor_s", median_of(loading)}, {"peak_rss_bytes", peak_rss_bytes()}, {"loss", last_loss},
-                 {"parameters", parameter_count(student.spec())}, {"threads", thread_count()}, {"device", device.str()}};
+                 {"parameters", parameter_count(student.spec())}, {"threads", thread_count()}, {"device", device.str()},
+                 {"deterministic", bench.deterministic}};
+  if (recorded) result["replayed_batches"] = recorded->replayed();
   if (device.is_cuda()) result["peak_device_bytes"] = peak_device;
   return result;
 }
 
-Json bench_generate(const Decoder& model, int64_t prompt_tokens, int64_t max_tokens, int64_t repeats) {
-  check(prompt_tokens > 0 && max_tokens > 1 && repeats > 0, "bench generate", "prompt-tokens and repeats above 0, max-tokens above 1");
-  check(prompt_tokens + max_tokens <= model.spec().context, "bench generate", str("at most ", model.spec().context, " tokens in all"),
-        str(prompt_tokens + max_tokens));
-  Rng rng(0, stream_of("bench"));
-  std::vector<int32_t> prompt;
-  for (int64_t i = 0; i < prompt_tokens; ++i) prompt.push_back(static_cast<int32_t>(rng.below(model.spec().vocab)));
-  std::vector<double> first, rate;
-  for (int64_t repeat = 0; repeat < repeats + 1; ++repeat) {
-    const double begin = now_seconds();
-    double first_at = 0, last_at = 0;
-    GenerateOptions options;
-    options.max_tokens = max_tokens;
-    generate(model, prompt, options, [&](int32_t) {
-      last_at = now_seconds();
-      if (first_at == 0) first_at = last_at;
-      return true;
-    });
-    if (repeat == 0) continue;  // warm-up
-    first.push_back(first_at - begin);
-    rate.push_back(static_cast<double>(max_tokens - 1) / std::max(last_at - first_at, 1e-9));
-  }
-  const double ttft = median_of(first);
-  return {{"time_to_first_token_s", ttft}, {"prompt_tokens_per_s", static_cast<double>(prompt_tokens) / ttft}, {"tokens_per_s", median_of(rate)},
-          {"peak_rss_bytes", peak_rss_bytes()}, {"prompt_tokens", prompt_tokens}, {"new_tokens", max_tokens}, {"threads", thread_count()}};
+Json bench_generate(const Decoder& model, const RunningConfig& running) {
+  check_running(running);
+  const int64_t least = *std::min_element(running.prompt_tokens.begin(), running.prompt_tokens.end()) +
+                        *std::min_element(running.new_tokens.begin(), running.new_tokens.end());
+  check(least <= model.spec().context, "bench generate", str("at most ", model.spec().context, " tokens in all"), str(least));
+  const Json all = measure_grid(model, running).to_json();
+  Json out = {{"time_to_first_token_s", all["ttft_s"]["value"]}, {"prompt_tokens_per_s", all["prompt_tokens_per_s"]["value"]},
+              {"tokens_per_s", all["tokens_per_s"]["value"]}, {"peak_rss_bytes", peak_rss_bytes()}, {"prompt_tokens", all["prompt_tokens"]},
+              {"new_tokens", all["new_tokens"]}, {"threads", all["threads"]}};
+  if (all["grid"].size() > 1) out["grid"] = all["grid"];
+  if (all.contains("left_out")) out["left_out"] = all["left_out"];
+  return out;
 }
 
 }  // namespace attar

@@ -20,7 +20,8 @@ struct DriftRequest {
   fs::path task;                ///< task file with another prompt or other fields; empty: the one that was kept
   double level = 0.01, threshold = 0.1;
 };
-/// New inputs against the reference (decide/drift.h): lengths, words, the model's confidence, and accuracy where 20 rows or more have labels.
+/// New inputs of a task of any kind against the reference (decide/drift.h): lengths, words, the model's confidence, and the task's metrics where 20
+/// rows or more have labels (of an extraction whether it is JSON by the schema for every row).
 /// -> drift_json and {artifact, task, rows, labelled}. Error if the model is not the one whose scores were kept.
 Json measure_drift(const DriftRequest& request);
 

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -49,6 +50,20 @@ std::vector<std::vector<int32_t>> trained_ids(const TaskConfig& task, const fs::
   return out;
 }
 
+/// Seconds from the call until attar can compute with the artifact and its tokenizer. Its files were read just before: the disk does not count.
+Json load_times(const fs::path& path, int64_t runs) {
+  std::vector<double> times;
+  for (int64_t run = 0; run < runs; ++run) {
+    const auto begin = std::chrono::steady_clock::now();
+    Checkpoint model = load_model(path, true);
+    const Decoder decoder(model.spec, std::move(model.weights));
+    times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    stop_if_asked();
+  }
+  std::sort(times.begin(), times.end());
+  return {{"value", percentile(times, 0.5)}, {"least", times.front()}, {"most", times.back()}, {"runs", runs}, {"page_cache", "warm"}};
+}
+
 /// A .txt file as it is; of rows the texts, one after another.
 std::string plain_text(const fs::path& file) {
   if (text_ending(file) != ".jsonl" && text_ending(file) != ".csv") return read_file(file);
@@ -56,6 +71,16 @@ std::string plain_text(const fs::path& file) {
   std::string text;
   for (Json row; rows.next(row);) text += rows.text(row, "text") + "\n";
   return text;
+}
+
+/// What could not be measured leaves the rest; its sentence stands under "failed".
+void add_failure(Json& out, const std::string& sentence) {
+  out["failed"] = out.contains("failed") ? out["failed"].get<std::string>() + "; " + sentence : sentence;
+}
+
+/// Texts that an artifact wrote, until the stage is whole.
+fs::path written_file(const fs::path& work, const std::string& task, const std::string& label) {
+  return score_file(work / "written", task, label).replace_extension(".json");
 }
 
 }  // namespace
@@ -68,6 +93,7 @@ Evaluation::Evaluation(EvaluationInputs inputs) : inputs_(std::move(inputs)) {
   if (inputs_.memorization.rows > 0)
     check(inputs_.task && !inputs_.task->train.empty(), "memorization", "a task with training rows", "none",
           "name a task file with train, or set memorization.rows=0");
+  if (inputs_.latency) check_running(inputs_.running);
   if (inputs_.base) base_ = load_model(*inputs_.base, true);
 }
 
@@ -102,8 +128,14 @@ std::unique_ptr<ScoredPositions> Evaluation::positions(const Checkpoint& model, 
 }
 
 Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
-  at::NoGradGuard no_grad;
   const fs::path path = model_path(artifact);
+  Json out = measured(path, label);
+  if (inputs_.latency && inputs_.running.load_runs > 0) out["latency"]["load_s"] = load_times(path, inputs_.running.load_runs);
+  return out;
+}
+
+Json Evaluation::measured(const fs::path& path, const std::string& label) {
+  at::NoGradGuard no_grad;
   Json out = Json::object();
   out["path"] = path.string();
   const Weights weights = weigh_files(path);
@@ -117,8 +149,9 @@ Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
   const Decoder decoder(model.spec, model.weights);
   std::string source;
   const auto scored = positions(model, source);
-  if (scored && base_) {
-    check(model.tokenizer->fingerprint() == base_->tokenizer->fingerprint(), label, "the base's tokenizer", "another", "KL needs the same tokens");
+  const bool same_tokens = !base_ || model.tokenizer->fingerprint() == base_->tokenizer->fingerprint();
+  if (!same_tokens) add_failure(out, Fault{"KL of " + label + " to the base", "the base's tokenizer", "another", "KL needs the same tokens"}.line());
+  if (scored && base_ && same_tokens) {
     const Decoder base(base_->spec, base_->weights);
     const FidelityResult fidelity_result = fidelity(base, decoder, *scored);
     out["perplexity"] = fidelity_result.model.to_json();
@@ -142,16 +175,14 @@ Json Evaluation::measure(const fs::path& artifact, const std::string& label) {
         out["task_details"][inputs_.task->name]["learned_score"] = add_learned_score(score_file(inputs_.scores, inputs_.task->name, label), decoder,
                                                                                      *model.tokenizer, examples_, inputs_.learned_score);
     } catch (const Error& error) {
-      out["failed"] = "task " + inputs_.task->name + ": " + error.what();
+      add_failure(out, "task " + inputs_.task->name + ": " + error.what());
     }
   }
   if (inputs_.latency) {
-    LatencyOptions options;
-    options.prompt_tokens = 32, options.new_tokens = 16, options.runs = 5, options.warm_up = 1;
     EnergyMeter energy;
-    const LatencyResult latency = measure_latency(decoder, options, &energy);
+    const LatencyGrid latency = measure_grid(decoder, inputs_.running, &energy);
     out["latency"] = latency.to_json();
-    out["energy"] = latency.energy_json();
+    out["energy"] = latency.points.front().energy_json();
   } else {
     out["energy"] = "not measured";
   }
@@ -167,6 +198,11 @@ void Evaluation::keep_task(TaskResult result, const std::string& label, const st
   if (!inputs_.scores.empty()) record_scores(inputs_.scores, label, sha256, result, examples_);
   if (result.shortened > 0) result.notes.push_back(str(result.shortened, " prompts were longer than the context and lost their beginning"));
   for (const std::string& note : result.notes) out["notes"].push_back(task + ": " + note);
+  if (!inputs_.work.empty() && !result.written.empty()) {
+    const fs::path written = written_file(inputs_.work, task, label);
+    make_folder(written.parent_path());
+    write_json(written, result.written);
+  }
   results_[label] = std::move(result);
 }
 
@@ -179,6 +215,16 @@ Json Evaluation::ask(const RuntimeConfig& config, const std::string& label, cons
   if (const auto file = results_.find(config.of); !config.of.empty() && file != results_.end())
     out["agreement"] = {{"with", config.of}, {"same_answers", answer_agreement(results_.at(label), file->second).to_json()}};
   return out;
+}
+
+void Evaluation::recall(const std::string& label) {
+  if (!inputs_.task || inputs_.scores.empty()) return;
+  const std::string& task = inputs_.task->name;
+  const fs::path file = score_file(inputs_.scores, task, label), written = written_file(inputs_.work, task, label);
+  if (!fs::exists(file)) return;
+  TaskResult result = recorded_result(read_scores(file), inputs_.task->kind);
+  if (fs::exists(written)) result.written = read_json(written).get<std::vector<std::string>>();
+  results_[label] = std::move(result);
 }
 
 Json Evaluation::compare(const std::string& label, const std::string& base) const {
@@ -206,11 +252,11 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
   if (const fs::path* text = run.input("text")) inputs.text = *text;
   if (const fs::path* base = run.input("base")) inputs.base = *base;
   inputs.ctx = config.ctx, inputs.stride = config.stride, inputs.text_tokens = config.text_tokens, inputs.task_rows = config.task_rows,
-  inputs.latency = config.latency;
+  inputs.latency = config.latency, inputs.running = config.running;
   inputs.memorization = config.memorization;
   inputs.kv_cache = config.kv_cache;
   inputs.learned_score = config.learned_score;
-  inputs.scores = run.work;
+  inputs.scores = inputs.work = run.work;
   check(inputs.text || inputs.task, "evaluate", "a text or a task", "neither");
   std::optional<PriceConfig> prices;
   if (const fs::path* file = run.input("prices")) prices = read_prices(*file);
@@ -222,10 +268,10 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
   std::vector<Fault> failed;  // what could not be judged; the rest of the report is kept
   const fs::path done = run.work / "artifacts.json";
   if (fs::exists(done)) artifacts = read_json(done);
+  for (const auto& [id, artifact] : artifacts.items()) evaluation.recall(id);
   const auto keep = [&](const std::string& id, const Json& measured) {
     Json entry = {{"stage", id}};
     entry.update(measured);
-    if (const Json compared = evaluation.compare(id, config.base); !compared.is_null()) entry["comparison"] = compared;
     artifacts[id] = std::move(entry);
     // What failed is measured again when the stage is.
     Json whole = artifacts;
@@ -240,7 +286,12 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
     const fs::path path = run.inputs.at(str("of[", i, "]"));
     if (artifacts.contains(id)) continue;
     log_info(str(run.label, ": measuring ", id, " (", i + 1, " of ", config.of.size(), ")"));
-    Json measured = evaluation.measure(path, id);
+    Json measured = {{"path", path.string()}};
+    try {
+      measured = evaluation.measure(path, id);
+    } catch (const Error& error) {
+      add_failure(measured, error.what());
+    }
     const fs::path relative = fs::path(measured["path"].get<std::string>()).lexically_normal().lexically_relative(run.run_folder.lexically_normal());
     if (!run.run_folder.empty() && !relative.empty() && *relative.begin() != "..") measured["path"] = relative.string();
     keep(id, measured);
@@ -254,6 +305,8 @@ void run_evaluate(StageRun& run, const EvaluateConfig& config) {
       keep(name, {{"path", runtime.url}, {"failed", error.what()}});
     }
   }
+  for (auto& [id, artifact] : artifacts.items())
+    if (Json compared = evaluation.compare(id, config.base); !compared.is_null()) artifact["comparison"] = std::move(compared);
   if (prices)
     for (auto& [id, artifact] : artifacts.items())
       if (Json cost = artifact_cost(artifact, *prices); !cost.is_null()) artifact["cost"] = std::move(cost);

@@ -2,15 +2,15 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdlib>
-
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "device/device.h"
+#include "device/same_bytes.h"
 #include "distill/distill_loss.h"
 #include "formats/event_file.h"
 #include "spec/training_cost.h"
+#include "stages/fixed_batch.h"
 #include "stages/hidden_terms.h"
 #include "stages/row_order.h"
 #include "teacher/capture.h"
@@ -35,13 +35,6 @@ bool brain_products(const TrainConfig& config, at::Device device) {
 void check_ids(const TokenRows& rows, int64_t vocab) {
   const int64_t highest = rows.rows() > 0 ? rows.ids.max().item<int64_t>() : 0;
   check(highest < vocab, "token ids of the data", str("below the models' vocabulary of ", vocab), str(highest), "is the tokenizer the model's own?");
-}
-
-/// The same bytes on every run, also on a GPU: LibTorch's deterministic kernels, and a workspace that lets cuBLAS keep to one order.
-void promise_same_bytes(const TrainConfig& config, at::Device device) {
-  if (!device.is_cuda()) return;
-  if (config.deterministic) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
-  at::globalContext().setDeterministicAlgorithms(config.deterministic, /*warn_only=*/true);
 }
 
 /// Where the teacher's word comes from: nobody, a model, or a cache. One call, whatever it is.
@@ -80,6 +73,7 @@ class Teacher {
   /// Whether it can speak of rows that no cache holds.
   bool live() const { return decoder_ != nullptr; }
   int64_t vocab() const { return vocab_; }
+  const Decoder* decoder() const { return decoder_.get(); }
   /// Operations that a live teacher needs for so many tokens in rows of `seq`.
   double flops(int64_t tokens, int64_t seq) const { return decoder_ ? forward_flops(decoder_->spec(), tokens, seq) : 0; }
   /// Its loss on each of the rows [first, end).
@@ -139,11 +133,7 @@ at::Tensor position_weights(const Batch& batch, double prompt_weight) {
 DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTargets& targets, const at::Tensor& position_weights,
                        const LossWeights& weights, int64_t vocab, std::map<int64_t, at::Tensor>* states = nullptr) {
   const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}}, nullptr, states);
-  at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});
-  // The output matrix stays float32: its gradient is summed in that, its products are bfloat16's as the states are.
-  if (student.autocast_bf16 && rows.is_cuda()) rows = rows.to(at::kBFloat16);
-  return distill_loss(rows, student.output_weight(), targets, batch.at("labels").reshape({-1}), position_weights, weights,
-                      student.spec().logit_softcap, vocab);
+  return states_loss(student, hidden, targets, batch.at("labels").reshape({-1}), position_weights, weights, vocab);
 }
 
 /// What the optimizer changes: the adapters if there are any, else every weight; the projections; the scales of a grid that learns them.
@@ -187,6 +177,24 @@ std::vector<std::pair<std::string, double>> held_out(const Decoder& student, con
   return out;
 }
 
+/// How steps are recorded, without the halves of their loss; nothing where train.cuda_graph does not want it or it cannot be, which is said.
+std::optional<FixedStep> recordings(const Learning& learning, at::Device device, int64_t ranks, bool hidden_terms) {
+  const std::string& wanted = learning.train.cuda_graph;
+  check(wanted == "off" || wanted == "auto" || wanted == "on", "train.cuda_graph", "off, auto or on", wanted);
+  if (wanted == "off") return std::nullopt;
+  FixedStep step;
+  step.device = device, step.must = wanted == "on";
+  std::string why;
+  if (ranks > 1) why = str("gradients are summed over ", ranks, " processes while backward runs");
+  else if (hidden_terms) why = "loss.hidden reads the teacher's layers as each batch has them";
+  else if (learning.grid && learning.grid->changes()) why = "delay changes in mid-training what a step computes";
+  else step.make_graph = learning.make_graph ? learning.make_graph : cuda_graphs(device, &why);
+  if (why.empty()) return step;
+  check(!step.must, "train.cuda_graph: on", "steps that can be recorded", why, "take auto or off");
+  log_info("cuda_graph: steps are done as they stand: " + why);
+  return std::nullopt;
+}
+
 }  // namespace
 
 void learn(StageRun& run, Learning& learning) {
@@ -199,7 +207,7 @@ void learn(StageRun& run, Learning& learning) {
   int64_t vocab = std::min(model.spec.vocab, model.tokenizer->size());
   if (teacher.there()) vocab = std::min(vocab, teacher.vocab());
 
-  promise_same_bytes(learning.train, run.device);
+  promise_same_bytes(learning.train.deterministic, run.device);
   check_ids(rows.train, teacher.live() ? std::min(model.spec.vocab, teacher.vocab()) : model.spec.vocab);
   Decoder student(model.spec, model.weights);
   for (auto& [name, tensor] : student.weights()) tensor = tensor.detach().to(run.device).clone();
@@ -235,8 +243,9 @@ void learn(StageRun& run, Learning& learning) {
   options.folder = run.work;
   options.device = run.device;
   options.bf16 = student.autocast_bf16;
-  options.fingerprint =
-      sha256(run.key + rows.train.fingerprint + to_line(write_fields(learning.train)) + checkpoint_fingerprint(model) + order.fingerprint);
+  Json training = write_fields(learning.train);
+  if (learning.train.cuda_graph == "off") training.erase("cuda_graph");  // a key that came later: snapshots from before stay good
+  options.fingerprint = sha256(run.key + rows.train.fingerprint + to_line(training) + checkpoint_fingerprint(model) + order.fingerprint);
   if (learning.masks) options.after_step = [&](int64_t) { apply_masks(*learning.masks, student.weights()); };
   if (learning.grid) options.before_step = [&](int64_t step) { learning.grid->begin_step(step, student.weights()); };
   options.evaluate = [&] {
@@ -244,30 +253,58 @@ void learn(StageRun& run, Learning& learning) {
     return held_out(student, teacher, rows.held, weights, vocab, learning.train.batch, run.device);
   };
 
+  // What the host knows of a batch's loss.
+  struct Numbers {
+    at::Tensor position;  ///< weights, or undefined
+    double total = 0, share = 0, read = 0, flops = 0;
+  };
+  const auto numbers_of = [&](const Batch& batch) {
+    const at::Tensor valid = batch.at("labels").reshape({-1}).ne(-100);
+    Numbers out{position_weights(batch, learning.loss.prompt_weight)};
+    const double count = valid.sum().item<double>();
+    out.total = out.position.defined() ? (out.position * valid).sum().item<double>() : count;
+    // The log's terms are means over positions, the step's sum is divided by the positions' weights.
+    out.share = out.total / std::max(count, 1.0);
+    // Padding is no work: a row counts as long as it is.
+    const auto read = batch.at("segments").ge(0).sum().item<int64_t>(), mean = read / std::max<int64_t>(batch.at("segments").size(0), 1);
+    out.read = static_cast<double>(read);
+    out.flops = training_flops(model.spec, read, mean, learning.lora) + teacher.flops(read, mean);
+    return out;
+  };
+  const auto targets_of = [&](const Batch& batch, std::map<int64_t, at::Tensor>* taught) {
+    LogitTargets targets = teacher.targets(batch, taught);
+    if (learning.loss.top_k == "dropped") targets.tail = at::Tensor();
+    return targets;
+  };
+
+  options.fixed = recordings(learning, run.device, group->size(), hidden.there());
+  if (options.fixed) {
+    const FixedLoss fixed{&student, teacher.decoder(), weights, vocab, with_teacher};
+    options.fixed->fix = [&, fixed](const Batch& given) {
+      Batch batch = given;
+      to_device(batch, run.device);
+      const Numbers numbers = numbers_of(batch);
+      FixedBatch out = fixed_batch(fixed, batch, fixed.teacher ? LogitTargets{} : targets_of(batch, nullptr), numbers.position, numbers.share);
+      out.tokens = numbers.total, out.positions = numbers.read, out.flops = numbers.flops;
+      return out;
+    };
+  }
+
   const TrainResult result = train(
       train_parameters(student, adapters.get(), hidden, learning),
       [&](const Batch& given) {
         Batch batch = given;
         std::map<int64_t, at::Tensor> taught = hidden.teacher_slots(), learned = hidden.student_slots();
         to_device(batch, run.device);
-        LogitTargets targets = teacher.targets(batch, &taught);
-        if (learning.loss.top_k == "dropped") targets.tail = at::Tensor();
+        const LogitTargets targets = targets_of(batch, &taught);
         for (auto& [layer, tensor] : taught) tensor = tensor.to(run.device, /*non_blocking=*/true);
-        const at::Tensor valid = batch.at("labels").reshape({-1}).ne(-100);
-        const at::Tensor position = position_weights(batch, learning.loss.prompt_weight);
-        const DistillLoss loss = batch_loss(student, batch, targets, position, weights, vocab, &learned);
-        const double count = valid.sum().item<double>();
-        const double total = position.defined() ? (position * valid).sum().item<double>() : count;
-        // The log's terms are means over positions, the step's sum is divided by the positions' weights.
-        const double share = total / std::max(count, 1.0);
-        StepLoss out{loss.sum, total, {{"ce", loss.terms[1] * share}}};
-        // Padding is no work: a row counts as long as it is.
-        const auto read = given.at("segments").ge(0).sum().item<int64_t>(), mean = read / std::max<int64_t>(given.at("segments").size(0), 1);
-        out.positions = static_cast<double>(read);
-        out.flops = training_flops(model.spec, read, mean, learning.lora) + teacher.flops(read, mean);
-        if (with_teacher) out.sums.push_back({"teacher", loss.terms[0] * share});
+        const Numbers numbers = numbers_of(batch);
+        const DistillLoss loss = batch_loss(student, batch, targets, numbers.position, weights, vocab, &learned);
+        StepLoss out{loss.sum, numbers.total, {{"ce", loss.terms[1] * numbers.share}}};
+        out.positions = numbers.read, out.flops = numbers.flops;
+        if (with_teacher) out.sums.push_back({"teacher", loss.terms[0] * numbers.share});
         if (hidden.there()) {
-          const at::Tensor term = hidden.loss(learned, taught, batch.at("labels").reshape({-1})) * share;
+          const at::Tensor term = hidden.loss(learned, taught, batch.at("labels").reshape({-1})) * numbers.share;
           out.sums.push_back({"hidden", term.detach()});
           out.sum = out.sum + term;
         }
@@ -298,6 +335,7 @@ void learn(StageRun& run, Learning& learning) {
   if (result.mfu > 0)
     run.facts["throughput"].update(
         {{"mfu", result.mfu}, {"mfu_is_a_share_of_flops", result.peak_flops}, {"mfu_is_a_share_of", result.peak_flops_from}});
+  if (options.fixed) run.facts["replayed_batches"] = result.replayed;
   run.facts["learned_tokens"] = rows.train.learned_tokens();
   run.facts["rows"] = rows.train.rows();
   run.facts["data_sha256"] = rows.train.data_hash;

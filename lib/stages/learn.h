@@ -24,6 +24,7 @@ struct Learning {
   double scale_lr = 1;                              ///< learning rate of the grid's scales, as a share of the weights'
   Decoder::InputHook input_hook = {};               ///< what linears' inputs go through; null: nothing
   std::shared_ptr<const Masks> masks = {};          ///< weights that stay zero; null: none
+  MakeGraph make_graph = {};                        ///< what train.cuda_graph records with, on any device; empty: the GPU's own graphs
 };
 /// Error if teacher and student have different tokenizers, or a cache was made of other rows. Facts go into run.facts.
 void learn(StageRun& run, Learning& learning);

@@ -5,9 +5,9 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "quant/activations.h"
-#include "quant/gptq.h"
 #include "quant/kept_scales.h"
 #include "quant/training_grid.h"
+#include "stages/grid_solution.h"
 #include "stages/learn.h"
 
 namespace attar {
@@ -17,17 +17,6 @@ Scales scales_of(const QuantConfig& config) {
   if (config.scales == "learned") return Scales::learned;
   if (config.scales == "kept") return Scales::kept;
   return config.scales == "auto" && config.start != "round" ? Scales::kept : Scales::recomputed;
-}
-
-/// Blocks of the solution that training begins with. `kept`: where GPTQ keeps its finished layers.
-std::map<std::string, QuantizedTensor> solve(const QuantConfig& config, const Checkpoint& model, const TypePlan& plan,
-                                             const ImportanceMap& importance, const TokenRows& rows, const fs::path& kept) {
-  Checkpoint solved = model;  // tensors are replaced, not written to
-  if (config.start == "gptq")
-    gptq_checkpoint(solved, plan.types, rows, {.rows = config.calibration_rows}, config.damping, *process_group_from_environment(), kept);
-  else
-    quantize_checkpoint(solved, plan.types, importance, config.start == "search" ? Rounding::search : Rounding::ggml);
-  return std::move(solved.codes);
 }
 
 /// Scales that a type has several of, or not in fp16, stay as they are: said once.
@@ -49,7 +38,8 @@ void check_qat(const QuantConfig& config) {
   const auto one_of = [](const std::string& key, const std::string& value, const std::vector<std::string>& allowed, const std::string& words) {
     check(std::find(allowed.begin(), allowed.end(), value) != allowed.end(), key, words, value);
   };
-  one_of("start", config.start, {"round", "search", "gptq"}, "round, search or gptq");
+  one_of("start", config.start, {"round", "search", "gptq", "rounding"}, "round, search, gptq or rounding");
+  check_solution(config, "start", config.start);
   one_of("scales", config.scales, {"auto", "recomputed", "kept", "learned"}, "auto, recomputed, kept or learned");
   one_of("activations", config.activations, {"none", "int8", "q8_0"}, "none, int8 or q8_0");
   one_of("masters", config.masters, {"none", "bf16", "f32"}, "none, bf16 or f32");
@@ -58,11 +48,9 @@ void check_qat(const QuantConfig& config) {
   check(config.scale_lr >= 0 && config.scale_lr <= 1e3, "scale_lr", "0 or more", str(config.scale_lr));
   check(config.start == "round" || config.scales != "recomputed", "scales: recomputed", "start: round", "start: " + config.start,
         "scales computed anew would move the codes of that solution: take kept or learned");
-  check(config.scheme != "int8" || config.start != "gptq", "scheme int8", "start: round or search", "start: gptq",
-        "errors are propagated on grids of blocks; q8_0 is 8 bits in blocks of 32");
   check(config.delay == 0 || scales_of(config) != Scales::kept, "delay", "scales that are recomputed or learned", "kept",
         "take scales: learned, or start: round");
-  check(config.delay == 0 || config.start != "gptq", "delay", "start: round or search", "start: gptq",
+  check(config.delay == 0 || !solution_reads_rows(config.start), "delay", "start: round or search", "start: " + config.start,
         "weights would move away from its codes before the grid comes");
 }
 
@@ -80,7 +68,9 @@ void train_on_grid(StageRun& run, const QuantConfig& config, Checkpoint& model, 
   if (scales == Scales::learned) say_what_cannot_learn(run, plan, config.delay > 0);
   std::map<std::string, QuantizedTensor> start;
   if (scales != Scales::recomputed) {
-    start = solve(config, model, plan, importance, rows, run.work / "layers");
+    Checkpoint solved = model;  // tensors are replaced, not written to
+    solve_on_grid(run, config, config.start, solved, plan, importance, rows);
+    start = std::move(solved.codes);
     if (config.delay == 0)
       for (const auto& [name, blocks] : start) model.weights.at(name) = weight_on_solution(model.weights.at(name), blocks);
   }

@@ -5,9 +5,9 @@
 #include "calibrate/importance.h"
 #include "export/tensor_errors.h"
 #include "quant/budget.h"
-#include "quant/gptq.h"
 #include "quant/type_plan.h"
 #include "report/terminal.h"
+#include "stages/grid_solution.h"
 #include "stages/joint_types.h"
 #include "stages/masked.h"
 #include "stages/qat.h"
@@ -31,7 +31,8 @@ ImportanceMap importance_of_run(const StageRun& run, const ModelSpec& spec) {
 /// Chooses types for a budget; the table goes to the terminal and the manifest.
 TypePlan types_for_budget(StageRun& run, const QuantConfig& config, const Checkpoint& model, const TokenRows& rows, const ImportanceMap& importance) {
   const auto group = process_group_from_environment();
-  const Rounding rounding = config.method == "search" || config.method == "gptq" ? Rounding::search : Rounding::ggml;
+  const bool searches = config.method == "search" || config.method == "gptq" || (config.method == "rounding" && config.rounding.start != "round");
+  const Rounding rounding = searches ? Rounding::search : Rounding::ggml;
   plan_for_budget(model.spec, type_candidates(model.spec, budget_types(config.budget), config.embeddings), config.budget);  // refused at once
   const std::vector<MeasuredTensor> measured = measure_sensitivity(model, budget_types(config.budget), config.embeddings, rows, importance, rounding,
                                                                    {.rows = config.budget.rows, .partial = run.work / "sensitivity.json"}, *group);
@@ -53,22 +54,36 @@ TypePlan types_for_budget(StageRun& run, const QuantConfig& config, const Checkp
   return chosen.plan;
 }
 
+/// Keys of training that would do nothing beside `method: rounding`.
+void check_no_training(const QuantConfig& config) {
+  const QuantConfig plain;
+  check(config.start == plain.start, "start", "rounding.start, which method: rounding reads", "start: " + config.start,
+        "rounding: {start: " + config.start + "}; or method: qat, start: rounding");
+  const std::pair<const char*, bool> of_training[] = {
+      {"scales", config.scales != plain.scales}, {"activations", config.activations != plain.activations},
+      {"masters", config.masters != plain.masters}, {"delay", config.delay != plain.delay},
+      {"lora.rank", config.lora.rank != plain.lora.rank}, {"teacher", !config.teacher.empty()}};
+  for (const auto& [key, set] : of_training)
+    check(!set, key, "method: qat, which alone trains", "method: rounding", "to train from the rounding's codes: method: qat, start: rounding");
+}
+
 }  // namespace
 
 fs::path imatrix_path(const fs::path& given) { return fs::is_directory(given) ? given / "imatrix.gguf" : given; }
 
 void run_quantize(StageRun& run, const QuantConfig& config) {
   const std::string& method = config.method;
-  check(method == "ptq" || method == "search" || method == "gptq" || method == "qat", "method", "ptq, search, gptq or qat", method);
+  check(method == "ptq" || method == "search" || method == "gptq" || method == "rounding" || method == "qat", "method",
+        "ptq, search, gptq, rounding or qat", method);
   check(config.damping > 0 && config.damping < 1e3, "damping", "above 0", str(config.damping));
   check(config.calibration_rows > 0, "calibration_rows", "1 or more", str(config.calibration_rows));
   const fs::path* given = run.input("budget.plan");
   const bool budgeted = has_budget(config.budget);
   check(!given || !budgeted, "budget", "plan, bits or bytes", "several of them");
-  check(config.scheme != "int8" || method != "gptq" || budgeted || given, "scheme int8", "method ptq, search or qat", "gptq",
-        "errors are propagated on grids of blocks; q8_0 is 8 bits in blocks of 32");
   if (method == "qat") check_qat(config);
-  const bool reads_rows = method == "gptq" || budgeted || (method == "qat" && config.start == "gptq");
+  else check_solution(config, "method", method);
+  if (method == "rounding") check_no_training(config);
+  const bool reads_rows = budgeted || solution_reads_rows(method == "qat" ? config.start : method);
   Checkpoint model = load_model(*run.input("model"), method == "qat" || reads_rows);
   const std::shared_ptr<const Masks> masks = masks_of(*run.input("model"), model.spec);
   if (method == "qat") model.codes.clear();  // training moves every weight, also those that are not rounded again
@@ -79,16 +94,8 @@ void run_quantize(StageRun& run, const QuantConfig& config) {
                         : budgeted ? types_for_budget(run, config, model, rows.train, importance)
                                    : plan_types(model.spec, config.scheme, config.mix, config.embeddings, !importance.empty());
   for (const std::string& note : plan.notes) log_warn(run.label + ": " + note);
-  if (method == "gptq") {
-    const GptqReport report = gptq_checkpoint(model, plan.types, rows.train, {.rows = config.calibration_rows}, config.damping,
-                                              *process_group_from_environment(), run.work / "layers");
-    for (const std::string& name : report.rounded) log_warn(run.label + ": " + name + ": its Hessian is not positive definite; rounded instead");
-    run.facts["gptq"] = {{"rounded_instead", report.rounded}, {"highest_damping", report.highest_damping}};
-  } else if (method == "qat") {
-    train_on_grid(run, config, model, plan, importance, masks, rows.train);
-  } else {
-    quantize_checkpoint(model, plan.types, importance, method == "search" ? Rounding::search : Rounding::ggml);
-  }
+  if (method == "qat") train_on_grid(run, config, model, plan, importance, masks, rows.train);
+  else solve_on_grid(run, config, method, model, plan, importance, rows.train);
   if (!run.license.empty()) model.license = run.license;
   save_checkpoint(model, run.out);
   keep_masks(run, masks, model);

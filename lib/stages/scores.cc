@@ -19,6 +19,30 @@ std::string examples_hash(const std::vector<TaskExample>& examples) {
   return hash.hex();
 }
 
+ExampleScore scored_example(const TaskResult& result, size_t i) {
+  ExampleScore out;
+  if (!result.likelihoods.empty()) {
+    const std::vector<double>& likelihoods = result.likelihoods[i];
+    const double most = *std::max_element(likelihoods.begin(), likelihoods.end());
+    std::vector<double> shares;
+    double sum = 0;
+    for (const double l : likelihoods) sum += shares.emplace_back(std::exp(l - most));
+    for (double& share : shares) share /= sum;
+    out = example_score(shares, result.truth[i]);
+  } else {
+    // All that is known of a written answer is how sure it is: one thing and everything else, which is no surer where it is likelier.
+    const double sure = result.confidence.empty() ? 1 : result.confidence[i];
+    out = example_score({1 - sure, sure}, result.truth[i] == result.predicted[i] ? 1 : 0);
+    out.max_probability = sure;
+    if (sure < 0.5) out.margin = 0, out.entropy = std::log(2.0);
+    out.label = result.truth[i];
+  }
+  out.chosen = result.predicted[i];
+  for (const auto& [metric, values] : result.values)
+    if (result.kind != "classification") out.values.push_back(values[i]);
+  return out;
+}
+
 void record_scores(const fs::path& folder, const std::string& artifact, const std::string& model_sha256, const TaskResult& result,
                    const std::vector<TaskExample>& examples) {
   const fs::path place = score_file(folder, result.name, artifact);
@@ -27,30 +51,22 @@ void record_scores(const fs::path& folder, const std::string& artifact, const st
   // Of a classification accuracy follows from each row.
   for (const auto& [metric, values] : result.values)
     if (result.kind != "classification") header.metrics.push_back(metric);
+  header.confident = !result.likelihoods.empty() || !result.confidence.empty();
   ScoreWriter writer(place, header);
-  std::vector<double> shares;
-  for (size_t i = 0; i < result.truth.size(); ++i) {
-    ExampleScore score;
-    if (!result.likelihoods.empty()) {
-      const std::vector<double>& likelihoods = result.likelihoods[i];
-      const double most = *std::max_element(likelihoods.begin(), likelihoods.end());
-      double sum = 0;
-      shares.clear();
-      for (const double l : likelihoods) sum += shares.emplace_back(std::exp(l - most));
-      for (double& share : shares) share /= sum;
-      score = example_score(shares, result.truth[i]);
-    } else {
-      // All that is known of a written answer is how sure its tokens are: one thing and everything else.
-      score = example_score({1 - result.confidence[i], result.confidence[i]}, result.truth[i] == result.predicted[i] ? 1 : 0);
-      score.max_probability = result.confidence[i];
-      score.label = result.truth[i];
-    }
-    score.chosen = result.predicted[i];
-    for (const auto& [metric, values] : result.values)
-      if (result.kind != "classification") score.values.push_back(values[i]);
-    writer.add(score);
-  }
+  for (size_t i = 0; i < result.truth.size(); ++i) writer.add(scored_example(result, i));
   writer.commit();
+}
+
+TaskResult recorded_result(const Scores& scores, const std::string& kind) {
+  TaskResult out;
+  out.name = scores.header.task, out.kind = kind, out.labels = scores.header.labels;
+  for (const ExampleScore& row : scores.rows) out.truth.push_back(row.label), out.predicted.push_back(row.chosen);
+  if (scores.header.metrics.empty()) out.values.push_back({"accuracy", scores.correct()});
+  for (size_t m = 0; m < scores.header.metrics.size(); ++m) {
+    out.values.push_back({scores.header.metrics[m], {}});
+    for (const ExampleScore& row : scores.rows) out.values.back().second.push_back(row.values[m]);
+  }
+  return out;
 }
 
 std::vector<Gate> recipe_gates(const Recipe& recipe) {

@@ -19,9 +19,10 @@ PreparedRows captured_rows(const TokenRouteRequest& request, const Tokenizer& to
     if (manifest.configuration.is_object() && manifest.configuration.contains("data"))
       capture.data = read_fields<DataConfig>(from_json(manifest.configuration["data"]), (request.cache / "manifest.json").string() + ": data");
   }
-  const auto place = [&](const std::string& key, const std::string& path) {
-    if (path.empty()) return;
-    check(fs::exists(path), key + " of the capture", "to lie here", path, "name the data: --data FILE, or --task FILE");
+  const auto place = [&](const std::string& key, const std::string& written) {
+    if (written.empty()) return;
+    const fs::path path = expand_environment(written);
+    check(fs::exists(path), key + " of the capture", "to lie here", path.string(), "name the data: --data FILE, or --task FILE");
     run.inputs[key] = path;
   };
   if (!request.task.empty()) {

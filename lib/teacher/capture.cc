@@ -95,10 +95,14 @@ Json capture(const Decoder& teacher, const TokenRows& rows, const CacheIdentity&
 }
 
 LogitTargets live_targets(const Decoder& teacher, const Batch& batch, std::map<int64_t, at::Tensor>* states) {
+  return live_targets(teacher, tokens_of(batch), states);
+}
+
+LogitTargets live_targets(const Decoder& teacher, const TokenBatch& tokens, std::map<int64_t, at::Tensor>* states) {
   const at::NoGradGuard no_grad;
   LogitTargets targets;
   targets.kind = LogitTargets::Kind::live;
-  const at::Tensor hidden = teacher.hidden(tokens_of(batch), nullptr, states);
+  const at::Tensor hidden = teacher.hidden(tokens, nullptr, states);
   targets.hidden = hidden.reshape({-1, hidden.size(-1)});
   targets.weight = teacher.output_weight();
   targets.softcap = teacher.spec().logit_softcap;

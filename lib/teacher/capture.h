@@ -31,6 +31,7 @@ Json capture_said(const AskSegment& ask, const TokenRows& rows, const CacheIdent
 
 /// A live teacher's targets for a batch (no gradient): hidden states and output matrix. `states`: as Decoder::hidden fills them.
 LogitTargets live_targets(const Decoder& teacher, const Batch& batch, std::map<int64_t, at::Tensor>* states = nullptr);
+LogitTargets live_targets(const Decoder& teacher, const TokenBatch& tokens, std::map<int64_t, at::Tensor>* states = nullptr);
 
 /// A live teacher's mean -log p(label) over the learned positions of each of the rows [first, end), in nats at temperature 1, over the first `vocab`
 /// ids; 0 for a row without any. Does not depend on where a range ends if ranges begin at multiples of kScoredRows. Error if one is not finite.

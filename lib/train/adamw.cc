@@ -22,6 +22,7 @@ AdamW::AdamW(const std::vector<TrainParameter>& parameters, const TrainConfig& c
     : parameters_(parameters), config_(config), ranks_(group), buckets_(tensors_of(parameters), group, bucket_elements),
       buckets_empty_(buckets_.buckets().empty()) {
   if (!parameters_.empty()) device_ = parameters_[0].tensor.device();
+  tokens_ = at::zeros({}, at::TensorOptions(at::kDouble).device(device_)), per_token_ = at::zeros_like(tokens_);
   groups_.resize(2);
   groups_[1].decay = false;
   if (whole()) {
@@ -61,6 +62,19 @@ void AdamW::add(Group& group, const Piece& piece, const at::Tensor& weight) {
 at::Tensor AdamW::step(double lr, double tokens) {
   const at::NoGradGuard no_grad;
   buckets_.finish();
+  // A GPU's kernel takes a learning rate of its own memory as float32.
+  const at::TensorOptions rate = at::TensorOptions(device_.is_cpu() ? at::kDouble : at::kFloat).device(device_);
+  for (Group& group : groups_) {
+    if (!group.lr.defined()) group.lr = at::zeros({}, rate);
+    group.lr.fill_(lr * group.lr_scale);
+  }
+  tokens_.fill_(tokens), per_token_.fill_(1 / tokens);
+  work_.run([this] { norm_ = update(); });
+  count_ += 1;
+  return norm_.clone();
+}
+
+at::Tensor AdamW::update() {
   std::vector<at::Tensor> all;
   for (Group& group : groups_) {
     group.gradients.clear();
@@ -76,16 +90,15 @@ at::Tensor AdamW::step(double lr, double tokens) {
   at::Tensor squares = at::zeros({}, at::TensorOptions(at::kDouble).device(device_));
   if (!all.empty()) squares = at::stack(at::_foreach_norm(all)).to(at::kDouble).square().sum();
   ranks_.all_reduce_sum(squares);
-  const at::Tensor norm = squares.sqrt() / tokens;
-  at::Tensor scale = at::full_like(norm, 1 / tokens);
+  const at::Tensor norm = squares.sqrt() / tokens_;
+  at::Tensor scale = per_token_;
   if (config_.clip > 0) scale = at::where(norm.gt(config_.clip), scale * config_.clip / (norm + 1e-6), scale);
   const at::Tensor not_finite = norm.isfinite().logical_not().to(at::kFloat);
   if (!all.empty()) at::_foreach_mul_(all, scale.to(all[0].scalar_type()));
-  count_ += 1;
   for (Group& g : groups_) {
     if (g.weights.empty()) continue;
     at::_foreach_add_(g.steps, 1);
-    at::_fused_adamw_(g.weights, g.gradients, g.first, g.second, {}, g.steps, lr * g.lr_scale, config_.beta1, config_.beta2,
+    at::_fused_adamw_(g.weights, g.gradients, g.first, g.second, {}, g.steps, g.lr, config_.beta1, config_.beta2,
                       g.decay ? config_.weight_decay : 0.0, 1e-8, false, false, /*grad_scale=*/std::nullopt, /*found_inf=*/not_finite);
   }
   gather(&Group::weights, [&](size_t parameter, const at::Tensor& elements) {

@@ -1,4 +1,5 @@
 #pragma once
+#include "device/graph.h"
 #include "train/gradient_buckets.h"
 #include "train/snapshot.h"
 #include "train/trainer.h"
@@ -15,6 +16,8 @@ class AdamW {
   /// Sums gradients over the ranks, divides by `tokens`, clips, steps. Returns the norm before clipping, a float64 scalar on the weights' device:
   /// nothing waits for it. Where it is not finite, weights and moments stay as they are. Every rank takes part.
   at::Tensor step(double lr, double tokens);
+  /// From now on steps are recorded once and replayed (device/graph.h): gradients must stay where they are. A group of one only.
+  void record(MakeGraph make, bool must) { work_ = RecordedWork(std::move(make), "cuda_graph: the optimizer's step", must); }
   /// Whole tensors, the same for any number of ranks. Every rank takes part.
   void save(Snapshot& snapshot);
   void load(const Snapshot& snapshot);
@@ -30,9 +33,12 @@ class AdamW {
     double lr_scale = 1;
     std::vector<Piece> pieces;
     std::vector<at::Tensor> weights, gradients, first, second, steps;
+    at::Tensor lr;  ///< scalar on the weights' device
   };
   Group& group_of(const TrainParameter& parameter);
   void add(Group& group, const Piece& piece, const at::Tensor& weight);
+  /// What step() asks of the device, from numbers that lie there.
+  at::Tensor update();
   bool whole() const { return buckets_empty_; }
   /// Puts every piece of `tensors` in its place of `mine` and gathers.
   void gather(std::vector<at::Tensor> Group::*tensors, const std::function<void(size_t, const at::Tensor&)>& visit);
@@ -44,6 +50,8 @@ class AdamW {
   bool buckets_empty_;
   at::Device device_ = at::kCPU;
   double count_ = 0;  ///< steps done
+  at::Tensor tokens_, per_token_, norm_;  ///< of the step, one over them, the gradient's norm: float64 scalars on the weights' device
+  RecordedWork work_{{}, "", false};
   std::vector<Group> groups_;
 };
 

@@ -13,6 +13,7 @@
 #include "base/signals.h"
 #include "train/adamw.h"
 #include "train/ema.h"
+#include "train/recorded_step.h"
 #include "train/snapshot.h"
 #include "train/throughput.h"
 #include "train/train_log.h"
@@ -121,6 +122,8 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
   const TrainConfig& config = options.config;
   check_config(config);
   const fs::path file = options.folder / "snapshot.safetensors", best_file = options.folder / "best.safetensors";
+  std::optional<GraphStream> stream;
+  if (options.fixed) stream.emplace(options.fixed->device);
   AdamW optimizer(parameters, config, group);
   Ema ema(parameters, config.ema);
   TrainResult result;
@@ -161,17 +164,26 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
   const int64_t tail = config.steps - std::max<int64_t>(1, config.steps / 10);
   double tail_loss = 0, tail_tokens = 0;
   Unread unread(options.device);
+  std::optional<RecordedStep> recorded;
+  if (options.fixed) {
+    assert(group.size() == 1);
+    recorded.emplace(*options.fixed, parameters);
+    optimizer.record(options.fixed->make_graph, options.fixed->must);
+  }
   Batch batch;
   for (int64_t step = first; step < config.steps; ++step) {
     if (unread.steps() == 0) throughput.begin();
     if (options.before_step) options.before_step(step);
-    optimizer.zero();
+    if (recorded) recorded->zero();
+    else optimizer.zero();
     double tokens = 0, positions = 0, flops = 0;
     for (int64_t part = 0; part < config.accumulate; ++part) {
       source.next(batch);
-      const StepLoss step_loss = loss(batch);
-      if (part + 1 == config.accumulate) optimizer.arm();
-      step_loss.sum.backward();
+      const StepLoss step_loss = recorded ? recorded->run(batch) : loss(batch);
+      if (!recorded) {
+        if (part + 1 == config.accumulate) optimizer.arm();
+        step_loss.sum.backward();
+      }
       tokens += step_loss.tokens;
       positions += step_loss.positions > 0 ? step_loss.positions : step_loss.tokens;
       flops += step_loss.flops;
@@ -225,6 +237,7 @@ TrainResult train(std::vector<TrainParameter> parameters, const LossFunction& lo
     if (stopping && !last) throw Stopped{stop_signal() != 0 ? stop_signal() : SIGTERM};
   }
   optimizer.zero();
+  if (recorded) result.replayed = recorded->replayed();
   if (config.result == "best" && read_snapshot(best_file, options.fingerprint, snapshot)) {
     optimizer.load(snapshot);
     ema.load(snapshot);

@@ -2,11 +2,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/json.h"
 #include "data/source.h"
+#include "device/graph.h"
 #include "dist/process_group.h"
 #include "spec/configs.h"
 
@@ -38,6 +41,23 @@ struct StepLoss {
 };
 using LossFunction = std::function<StepLoss(const Batch&)>;
 
+using NamedTensors = std::map<std::string, at::Tensor>;
+/// A batch as a step of fixed shapes takes it.
+struct FixedBatch {
+  std::string key;      ///< batches of one key differ in the values of their inputs alone
+  NamedTensors inputs;  ///< on the host or the step's device
+  /// The same for every batch of the key: reads nothing but the inputs, then on the device, and does not wait for it. Its numbers do not count.
+  std::function<StepLoss(const NamedTensors&)> loss;
+  double tokens = 0, positions = 0, flops = 0;  ///< as StepLoss has them
+};
+/// A loss function in two halves, so that the device's can be recorded.
+struct FixedStep {
+  std::function<FixedBatch(const Batch&)> fix;
+  MakeGraph make_graph;
+  at::Device device = at::kCPU;
+  bool must = false;  ///< what cannot be recorded is an Error; else it is done as it stands
+};
+
 struct TrainerOptions {
   TrainConfig config;
   std::string label = "training";
@@ -45,6 +65,8 @@ struct TrainerOptions {
   at::Device device = at::kCPU;  ///< whose memory and peak rate are logged
   bool bf16 = false;             ///< matrix products are bf16's: the rate that utilisation is a share of
   std::string fingerprint;  ///< of everything that decides the result; a snapshot of another run is not used
+  /// Instead of the loss function: steps are recorded once and replayed. A group of one only. Absent: no recordings.
+  std::optional<FixedStep> fixed;
   /// Named numbers on held-out data ("loss" is used to choose the best); may be empty.
   std::function<std::vector<std::pair<std::string, double>>()> evaluate;
   /// Before every step, with its number from 0, also after a resumption (what a snapshot held is in place).
@@ -62,6 +84,7 @@ struct TrainResult {
   double tokens_per_s = 0, mfu = 0;  ///< over this process's steps, evaluation left out, all ranks together; mfu 0: not known
   double peak_flops = 0;             ///< what mfu is a share of, all ranks together
   std::string peak_flops_from;
+  int64_t replayed = 0;              ///< batches of this process that a recording did
   int64_t peak_bytes = 0;            ///< largest memory of rank 0
 };
 

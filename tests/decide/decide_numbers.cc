@@ -44,6 +44,10 @@ Json answer(const Json& q) {
     const KolmogorovSmirnov found = kolmogorov_smirnov(numbers("a"), numbers("b"));
     return {{"distance", found.distance}, {"p", found.p}};
   }
+  if (what == "mann_whitney") {
+    const MannWhitney found = mann_whitney(numbers("a"), numbers("b"));
+    return {{"delta", found.delta}, {"p", found.p}};
+  }
   if (what == "fisher") return fisher_exact(whole("a"), whole("a_all"), whole("b"), whole("b_all"));
   if (what == "drift") {
     using Texts = std::vector<std::vector<int32_t>>;
@@ -51,7 +55,9 @@ Json answer(const Json& q) {
     inputs.reference = profile_texts(get<Texts>(q, "reference", "request"), "t");
     inputs.now = profile_texts(get<Texts>(q, "now", "request"), inputs.reference);
     inputs.reference_confidence = numbers("reference_confidence"), inputs.confidence = numbers("confidence");
-    inputs.reference_correct = numbers("reference_correct"), inputs.correct = numbers("correct");
+    inputs.scores.push_back({"accuracy", numbers("reference_correct"), numbers("correct")});
+    if (q.contains("graded"))
+      inputs.scores.push_back({"graded", numbers("reference_graded"), numbers("graded"), get<bool>(q, "less", "request")});
     return drift_json(find_drift(inputs, number("level"), number("threshold")), number("level"), number("threshold"));
   }
   if (what == "pareto") {

@@ -33,6 +33,16 @@ TEST(Drift, KolmogorovSmirnovAsSciPyGivesIt) {
   EXPECT_EQ(kolmogorov_smirnov({1, 2}, {3, 4}).distance, 1);
 }
 
+TEST(Drift, MannWhitneyAsSciPyGivesIt) {
+  // scipy.stats.mannwhitneyu(a, b, method="asymptotic"): U and p, SciPy 1.16; delta = 2 U / (n m) - 1
+  const MannWhitney found = mann_whitney({0, 0, 0.25, 0.5, 0.5, 0.75, 1, 1, 1, 1}, {0, 0, 0, 0.1, 0.25, 0.5, 0.5, 1});
+  EXPECT_NEAR(found.delta, 0.4125000000000001, 1e-12);
+  EXPECT_NEAR(found.p, 0.14412703481601533, 1e-12);
+  EXPECT_NEAR(mann_whitney({1, 1, 0, 1}, {0, 1, 0, 0, 0}).delta, 0.75 - 0.2, 1e-12) << "of ones and zeros it is the difference of the shares";
+  EXPECT_EQ(mann_whitney({1, 1}, {1, 1, 1}).p, 1) << "nothing differs";
+  EXPECT_THROW(mann_whitney({}, {1}), Error);
+}
+
 TEST(Drift, FisherExactAsSciPyGivesIt) {
   EXPECT_NEAR(fisher_exact(8, 10, 1, 6), 0.034965034965034975, 1e-12);
   EXPECT_NEAR(fisher_exact(90, 100, 160, 200), 0.03242454907948308, 1e-9);
@@ -75,7 +85,7 @@ TEST(Drift, FindsOtherLengthsOtherWordsLowerConfidenceAndMoreErrors) {
   };
   inputs.now = profile_texts(drawn_texts(300, 20, 0, 2), inputs.reference);
   inputs.reference_confidence.assign(400, 0.9), inputs.confidence.assign(300, 0.9);
-  inputs.reference_correct.assign(400, 1), inputs.correct.assign(300, 1);
+  inputs.scores = {{"accuracy", std::vector<double>(400, 1), std::vector<double>(300, 1)}};
   auto tests = find_drift(inputs, 0.01, 0.1);
   ASSERT_EQ(tests.size(), 4u);
   for (const DriftTest& test : tests) EXPECT_FALSE(test.drifted) << test.name;
@@ -87,11 +97,29 @@ TEST(Drift, FindsOtherLengthsOtherWordsLowerConfidenceAndMoreErrors) {
   EXPECT_TRUE(named(find_drift(inputs, 0.01, 0.1), "words").drifted);
   inputs.confidence.assign(300, 0.7);
   EXPECT_TRUE(named(find_drift(inputs, 0.01, 0.1), "confidence").drifted);
-  std::fill(inputs.correct.begin(), inputs.correct.begin() + 60, 0.0);
+  std::fill(inputs.scores[0].now.begin(), inputs.scores[0].now.begin() + 60, 0.0);
   const DriftTest accuracy = named(find_drift(inputs, 0.01, 0.1), "accuracy");
   EXPECT_TRUE(accuracy.drifted);
   EXPECT_NEAR(accuracy.effect, 0.2, 1e-12);
   EXPECT_FALSE(named(find_drift(inputs, 0.01, 0.3), "accuracy").drifted) << "sure, but too small to matter";
+}
+
+TEST(Drift, GradedAnswersAreHeldAgainstEachOtherByTheirRanks) {
+  DriftInputs inputs;
+  inputs.reference = profile_texts(drawn_texts(200, 20, 0, 1), "t");
+  inputs.now = profile_texts(drawn_texts(200, 20, 0, 2), inputs.reference);
+  Rng rng(3);
+  std::vector<double> before, now;
+  for (int i = 0; i < 200; ++i) before.push_back(static_cast<double>(rng.below(11)) / 10), now.push_back(static_cast<double>(rng.below(8)) / 10);
+  inputs.scores = {{"f1", before, now}, {"word_nll", before, now, true}, {"rouge_l", before, {}}};
+  const std::vector<DriftTest> tests = find_drift(inputs, 0.01, 0.1);
+  ASSERT_EQ(tests.size(), 4u) << "rouge_l has nothing to be held against";
+  EXPECT_EQ(tests[2].name, "f1");
+  EXPECT_TRUE(tests[2].drifted);
+  EXPECT_EQ(tests[2].p, mann_whitney(before, now).p);
+  EXPECT_NEAR(tests[2].effect, mann_whitney(before, now).delta, 1e-12);
+  EXPECT_NEAR(tests[3].effect, -tests[2].effect, 1e-12) << "where less is better it became better";
+  EXPECT_FALSE(tests[3].drifted);
 }
 
 TEST(Drift, FalseAlarmsAreAsRareAsTheLevelSays) {

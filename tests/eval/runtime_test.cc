@@ -120,8 +120,91 @@ TEST(Runtime, ChatsAreToldWhatToDoAndSilenceIsCounted) {
   EXPECT_EQ(result.predicted, (std::vector<int64_t>{0, 2, 2}));
   EXPECT_EQ(result.details()["unanswered"], 1);
   EXPECT_EQ(result.details()["unmatched"], 2);
-  EXPECT_EQ(result.notes.size(), 2u);
+  EXPECT_EQ(result.notes.size(), 3u);
+  EXPECT_EQ(result.details()["confidence"], "not given by this server");
+  EXPECT_TRUE(result.confidence.empty());
+  EXPECT_FALSE(result.to_json().contains("ece"));
   EXPECT_NE(sentence_of([&] { Runtime{asking(*server)}; }).find("--api completions or chat"), std::string::npos);
+}
+
+/// What each kind of server says of the tokens "y", "es" and of the end that follows them.
+Json sure_answer(const std::string& api, double first, double second) {
+  const Json tokens = {"y", "es", "\n", ""}, values = {first, second, -0.5, -0.5};
+  Json listed = Json::array();
+  for (size_t i = 0; i < tokens.size(); ++i) listed.push_back({{"token", tokens[i]}, {"logprob", values[i]}, {"top_logprobs", Json::array()}});
+  if (api == "llama") return {{"content", "yes"}, {"completion_probabilities", listed}};
+  if (api == "chat") return {{"choices", {{{"message", {{"content", "yes"}}}, {"logprobs", {{"content", listed}}}}}}};
+  return {{"choices", {{{"text", "yes"}, {"logprobs", {{"tokens", tokens}, {"token_logprobs", values}}}}}}};
+}
+
+TEST(Runtime, AnAnswersLogProbabilitiesAreItsConfidence) {
+  for (const char* api : {"llama", "chat", "completions"}) {
+    SCOPED_TRACE(api);
+    const auto server = model_server("openai", [api](const std::string&, const Json& question) {
+      EXPECT_TRUE(question.contains("n_probs") || question.contains("logprobs"));
+      const Json shown = question.contains("prompt") ? question["prompt"] : question["messages"][1]["content"];
+      const bool sure = shown.get<std::string>().find("so") != std::string::npos;
+      return body(sure_answer(api, sure ? -0.1 : -1.0, -0.2));
+    });
+    const Runtime runtime(asking(*server, api));
+    const TaskResult result = runtime.evaluate(yes_no(), questions());
+    // Tokens behind the answer are not of it.
+    ASSERT_EQ(result.confidence.size(), 3u);
+    EXPECT_NEAR(result.confidence[0], std::exp(-0.3), 1e-12);
+    EXPECT_NEAR(result.confidence[1], std::exp(-1.2), 1e-12);
+    const Json measured = result.to_json();
+    // "yes" is right once: by its probability, and wrong twice.
+    const double right = std::exp(-0.3), wrong = std::exp(-1.2);
+    EXPECT_NEAR(measured["answer_brier"]["value"].get<double>(), ((1 - right) * (1 - right) + 2 * wrong * wrong) / 3, 1e-12);
+    EXPECT_NEAR(measured["ece"]["value"].get<double>(), ((1 - right) + 2 * wrong) / 3, 1e-12) << "two bins";
+    EXPECT_EQ(result.details()["reliability"].size(), 15u);
+    EXPECT_FALSE(result.details().contains("confidence"));
+    // Free writing is as sure as its tokens are in the mean.
+    TaskConfig text = yes_no();
+    text.kind = "text";
+    std::vector<TaskExample> example = {{"is it so\n", 0, 1, "yes"}};
+    example[0].accepted = {"yes"};
+    const TaskResult written = runtime.evaluate(text, example);
+    ASSERT_EQ(written.confidence.size(), 1u);
+    EXPECT_NEAR(written.confidence[0], std::exp(-0.15), 1e-12);
+  }
+}
+
+TEST(Runtime, AServerThatRefusesLogProbabilitiesIsAskedWithout) {
+  TestFolder folder;
+  std::atomic<int> refused = 0, asked = 0;
+  const auto server = model_server("openai", [&](const std::string&, const Json& question) {
+    ++asked;
+    if (question.contains("logprobs")) {
+      ++refused;
+      ServedAnswer out = body({{"error", {{"message", "logprobs is not supported by this model"}}}});
+      out.status = 400;
+      return out;
+    }
+    return body({{"choices", {{{"message", {{"content", "yes"}}}}}}});
+  });
+  const Runtime runtime(asking(*server, "chat"));
+  const TaskResult result = runtime.evaluate(yes_no(), questions(), folder / "answers.jsonl");
+  EXPECT_EQ(refused, 1);
+  EXPECT_EQ(asked, 4);
+  EXPECT_EQ(result.predicted, (std::vector<int64_t>{0, 0, 0}));
+  EXPECT_EQ(result.details()["confidence"], "not given by this server");
+}
+
+TEST(Runtime, SomeAnswersWithoutLogProbabilitiesAreNoCalibration) {
+  for (const Json& spoiled : std::vector<Json>{{{"content", "yes"}},
+                                               {{"content", "yes"}, {"completion_probabilities", {{{"token", "yes"}, {"logprob", "low"}}}}},
+                                               {{"content", "yes"}, {"completion_probabilities", {{{"content", "yes"}, {"probs", Json::array()}}}}},
+                                               {{"content", "yes"}, {"completion_probabilities", nullptr}},
+                                               {{"content", "yes"}, {"completion_probabilities", {{{"token", "yes"}, {"logprob", 2.5}}}}}}) {
+    const auto server = model_server("llamacpp", [&](const std::string&, const Json& question) {
+      return body(question["prompt"] == "is it\n" ? spoiled : sure_answer("llama", -0.1, -0.2));
+    });
+    const TaskResult result = Runtime(asking(*server)).evaluate(yes_no(), questions());
+    EXPECT_TRUE(result.confidence.empty()) << to_line(spoiled);
+    EXPECT_EQ(result.details()["confidence"], "not given by this server");
+    EXPECT_EQ(result.predicted, (std::vector<int64_t>{0, 0, 0}));
+  }
 }
 
 TEST(Runtime, OtherKindsAreWritten) {
@@ -197,6 +280,12 @@ TEST(Runtime, WhatWasAnsweredIsNotAskedAgain) {
   EXPECT_EQ(asked, 4);
   EXPECT_EQ(runtime.evaluate(yes_no(), questions(), folder / "answers.jsonl").predicted, (std::vector<int64_t>{0, 0, 0}));
   EXPECT_EQ(asked, 4);
+  // What is no answer in the file, by whatever hand, is asked again.
+  std::string spoiled = read_file(folder / "answers.jsonl");
+  spoiled.replace(spoiled.find("\"text\""), 6, "\"txet\"");
+  write_file(folder / "answers.jsonl", spoiled);
+  EXPECT_EQ(runtime.evaluate(yes_no(), questions(), folder / "answers.jsonl").predicted, (std::vector<int64_t>{0, 0, 0}));
+  EXPECT_EQ(asked, 5);
 }
 
 TEST(Runtime, AgreementIsAboutAnswersNotTruth) {

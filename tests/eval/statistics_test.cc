@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <tuple>
 
 #include "base/rng.h"
 
@@ -26,6 +27,20 @@ TEST(Statistics, MeanErrorAndPercentiles) {
   EXPECT_DOUBLE_EQ(percentile({1, 2, 3, 4}, 1), 4);
   EXPECT_DOUBLE_EQ(percentile({1, 2, 3, 4}, 0), 1);
   EXPECT_DOUBLE_EQ(percentile({5}, 0.9), 5);
+}
+
+TEST(Statistics, AMediansIntervalIsTwoOfItsValues) {
+  const auto ranks = [](int n) {
+    std::vector<double> values;
+    for (int i = 1; i <= n; ++i) values.push_back(i);
+    return median_interval(values);
+  };
+  // scipy.stats.binom.ppf(0.025, n, 0.5) is the lower rank.
+  EXPECT_FALSE(ranks(0));
+  EXPECT_FALSE(ranks(5));
+  for (const auto& [n, low, high] : std::vector<std::tuple<int, double, double>>{{6, 1, 6}, {9, 2, 8}, {10, 2, 9}, {20, 6, 15}, {100, 40, 61}})
+    EXPECT_EQ(ranks(n), std::pair(low, high)) << n;
+  EXPECT_EQ(ranks(3000)->first, 1446);
 }
 
 TEST(Statistics, McNemarIsTheBinomialTail) {

@@ -152,6 +152,15 @@ def test_report_names_a_missing_run(attar, tmp_path):
     one_line(attar.error("report", tmp_path / "nothing"), "nothing")
 
 
+def test_a_base_of_another_vocabulary_leaves_the_rest(attar, ran):
+    other = "stages.tok.vocab_size=290"
+    attar("run", ran / "recipe.yaml", other, "--out", ran / "other", check=0)
+    done = attar("eval", "--model", ran / "other" / "student", "--base", ran / "run" / "teacher", "--task", ran / "task.yaml", "--text", ran / "train.jsonl", "--ctx", 32, "--json", check=1)
+    one_line([line for line in done.stderr.splitlines() if line.startswith("error:")], "the base's tokenizer")
+    measured = json.loads(done.stdout)
+    assert measured["perplexity"]["value"] > 1 and measured["tasks"]["t"]["accuracy"]["n"] == 10 and "kld" not in measured
+
+
 def test_prunings_that_cannot_be(attar, ran, tmp_path):
     """Shares that leave nothing, a budget below what can be reached, too little text: a sentence that names the key, and nothing is written."""
     short = write(tmp_path / "short.jsonl", '{"text": "a few words"}\n')

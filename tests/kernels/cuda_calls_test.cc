@@ -158,14 +158,16 @@ TEST(CudaCalls, TheFusedLossOfAGpuEqualsThePlainOne) {
   for (const auto& [kind, tail] :
        {std::pair{Kind::none, false}, {Kind::live, false}, {Kind::dense, false}, {Kind::sparse, false}, {Kind::sparse, true}})
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
-      for (const bool gradients : {true, false}) {
-        SCOPED_TRACE(str(static_cast<int>(kind), tail, c10::toString(type), gradients));
+      for (const auto& [gradients, rows_given] : {std::pair{true, false}, {false, false}, {true, true}}) {
+        SCOPED_TRACE(str(static_cast<int>(kind), tail, c10::toString(type), gradients, rows_given));
         EngineProblem p = engine_problem(kind, tail);
         p.hidden = p.hidden.to(type);
         // The weights stay float32, as in training: bfloat16 is how they are multiplied.
         const LossEngine engine = host_engine(type);
         EXPECT_EQ(engine.brain_products, type == at::kBFloat16);
-        const LinearLossJob job = check_linear_loss(p.hidden, p.weight, p.targets, p.labels, p.row_weights, p.weights, 30, 203, gradients);
+        // Rows that are given: all of them, also those without a label.
+        const at::Tensor rows = rows_given ? at::arange(p.labels.size(0)) : at::Tensor();
+        const LinearLossJob job = check_linear_loss(p.hidden, p.weight, p.targets, p.labels, p.row_weights, p.weights, 30, 203, gradients, rows);
         const LinearLossResult got = linear_loss_by(engine, job);
         const LinearLossResult plain =
             linear_loss_plain(p.hidden.to(at::kFloat), p.weight, p.targets, p.labels, p.row_weights, p.weights, 30, 203, gradients);

@@ -74,7 +74,9 @@ TEST(CudaPart, LoadsWithoutAGpuAndAnswers) {
   }
   for (const char* name : {"attar_cuda_quantize", "attar_cuda_dequantize", "attar_cuda_fake_quantize", "attar_cuda_rms_norm",
                            "attar_cuda_rms_norm_backward", "attar_cuda_rotate", "attar_cuda_swiglu", "attar_cuda_swiglu_backward",
-                           "attar_cuda_loss_rows", "attar_cuda_malloc", "attar_cuda_free", "attar_cuda_copy_in", "attar_cuda_copy_out"})
+                           "attar_cuda_loss_rows", "attar_cuda_quantize_weighted", "attar_cuda_round_kept", "attar_cuda_round_learned",
+                           "attar_cuda_scale_slopes", "attar_cuda_row_steps", "attar_cuda_round_rows", "attar_cuda_row_slopes",
+                           "attar_cuda_malloc", "attar_cuda_free", "attar_cuda_copy_in", "attar_cuda_copy_out"})
     EXPECT_NE(dlsym(part, name), nullptr) << name;
   // CUDA's own runtime inside the part must not meet LibTorch's.
   EXPECT_EQ(dlsym(part, "cudaMalloc"), nullptr);

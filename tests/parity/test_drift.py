@@ -15,6 +15,11 @@ def ks(a, b):
     return distance, special.kolmogorov(distance * np.sqrt(len(a) * len(b) / (len(a) + len(b))))
 
 
+def mann_whitney(a, b):
+    found = stats.mannwhitneyu(a, b, method="asymptotic")
+    return 2 * found.statistic / (len(a) * len(b)) - 1, found.pvalue
+
+
 def holm(p):
     order, out, before = np.argsort(p, kind="stable"), np.zeros(len(p)), 0
     for rank, i in enumerate(order):
@@ -27,6 +32,9 @@ def test_distances_and_tables_are_scipys():
     samples = [(np.round(rng.normal(size=n), 1), np.round(rng.normal(0.3, 1, size=m), 1)) for n, m in ((20, 20), (300, 45), (1000, 900), (25, 2000))]
     for (a, b), got in zip(samples, ask(*[{"what": "ks", "a": a.tolist(), "b": b.tolist()} for a, b in samples])):
         assert [got["distance"], got["p"]] == pytest.approx(ks(a, b), rel=1e-9)
+    graded = [(np.round(rng.random(size=n), d), np.round(rng.random(size=m) ** 1.3, d)) for n, m, d in ((20, 20, 1), (300, 45, 1), (60, 900, 3), (40, 40, 0))]
+    for (a, b), got in zip(graded, ask(*[{"what": "mann_whitney", "a": a.tolist(), "b": b.tolist()} for a, b in graded])):
+        assert [got["delta"], got["p"]] == pytest.approx(mann_whitney(a, b), rel=1e-9)
     tables = [(45, 50, 30, 50), (0, 20, 20, 20), (190, 200, 1800, 2000), (5, 5, 7, 9), (12, 30, 12, 30)]
     expected = [stats.fisher_exact([[a, n - a], [b, m - b]])[1] for a, n, b, m in tables]
     np.testing.assert_allclose(ask(*[{"what": "fisher", "a": a, "a_all": n, "b": b, "b_all": m} for a, n, b, m in tables]), expected, rtol=1e-6)
@@ -48,7 +56,8 @@ def test_all_tests_and_holm_by_numpy(shift):
     reference, now = make(120, 0), make(90, shift)
     sure, unsure = [rng.random() for _ in reference], [rng.random() ** (1 + shift) for _ in now]
     right, fewer = [float(rng.random() < 0.9) for _ in reference], [float(rng.random() < (0.5 if shift else 0.9)) for _ in now]
-    got = ask({"what": "drift", "reference": reference, "now": now, "reference_confidence": sure, "confidence": unsure, "reference_correct": right, "correct": fewer,
+    graded, worse = [rng.randrange(11) / 10 for _ in reference], [rng.randrange(11 + 2 * shift) / 10 for _ in now]
+    got = ask({"what": "drift", "reference_graded": graded, "graded": worse, "less": True, "reference": reference, "now": now, "reference_confidence": sure, "confidence": unsure, "reference_correct": right, "correct": fewer,
                "level": 0.01, "threshold": 0.1})[0]
     counts = {}
     for text in reference:
@@ -58,8 +67,10 @@ def test_all_tests_and_holm_by_numpy(shift):
     expected = [ks(a, b) for a, b in pairs]
     table = [[sum(right), len(right) - sum(right)], [sum(fewer), len(fewer) - sum(fewer)]]
     expected.append((np.mean(right) - np.mean(fewer), stats.fisher_exact(np.array(table, int))[1]))
-    assert [t["name"] for t in got["tests"]] == ["length", "words", "confidence", "accuracy"]
-    for test, (effect, p), adjusted, pair in zip(got["tests"], expected, holm([p for _, p in expected]), pairs + [None]):
+    delta, p = mann_whitney(graded, worse)
+    expected.append((-delta, p))
+    assert [t["name"] for t in got["tests"]] == ["length", "words", "confidence", "accuracy", "graded"]
+    for test, (effect, p), adjusted, pair in zip(got["tests"], expected, holm([p for _, p in expected]), pairs + [None, None]):
         assert test["effect"] == pytest.approx(effect, abs=1e-12) and test["p"] == pytest.approx(p, rel=1e-6, abs=1e-300)
         assert test["p_adjusted"] == pytest.approx(adjusted, rel=1e-6, abs=1e-300)
         assert test["drifted"] == (adjusted < 0.01 and effect >= 0.1)

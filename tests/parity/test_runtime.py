@@ -51,16 +51,43 @@ def evaluate(*words, ok=True):
 def test_the_server_writes_what_the_file_writes(server, stories, tmp_path):
     rows = [{"text": text, "label": answers} for text, answers in ROWS]
     task = write_task(tmp_path, rows, kind="text", max_tokens=14, stop=["\n"])
-    report = evaluate("--model", stories[0], "--task", task, "--runtime", server, "--api", "completions", "--concurrency", 1, "--answers", tmp_path / "a.jsonl")
+    report = evaluate("--model", stories[0], "--task", task, "--runtime", server, "--api", "completions", "--concurrency", 1, "--answers", tmp_path / "a.jsonl",
+                      "--scores", tmp_path / "kept")
     runtime = report["runtime"]
     assert runtime["agreement"]["same_answers"]["value"] == 1 and runtime["agreement"]["same_answers"]["n"] == len(ROWS)
     assert runtime["tasks"] == report["tasks"]
-    written = [json.loads(line)["answer"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    answers = [json.loads(line)["answer"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    written = [answer["text"] for answer in answers]
     assert len(written) == len(ROWS) and all(text.strip() for text in written)
     for metric, score in (("f1", squad_f1), ("rouge_l", rouge_l), ("exact_match", lambda a, b: float(a.strip() == b.strip()))):
         expected = np.mean([max(score(answer, text) for answer in answers) for (_, answers), text in zip(ROWS, written)])
         assert runtime["tasks"]["t"][metric]["value"] == pytest.approx(expected, abs=1e-12), metric
     assert runtime["tasks"]["t"]["rouge_l"]["value"] > 0, "else equality says little"
+    # How sure both were of what they wrote: the file by its own arithmetic, the server by what it says of its tokens.
+    kept = {path.stem == "runtime": [json.loads(line)["max_probability"] for line in path.read_text().splitlines()[1:]] for path in (tmp_path / "kept" / "scores" / "t").iterdir()}
+    whole = [i for i, answer in enumerate(answers) if answer["tokens"] == 14]
+    assert len(whole) >= 2 and "confidence" not in runtime["task_details"]["t"]
+    for i in whole:
+        assert kept[True][i] == pytest.approx(math.exp(answers[i]["log_prob"] / 14), rel=1e-9) and kept[True][i] == pytest.approx(kept[False][i], rel=5e-3), i
+
+
+def test_written_labels_have_the_probability_of_their_text(server, stories, tmp_path):
+    """One label begins with another, so they are written; what the server says of the tokens is the answer's confidence, and calibration follows."""
+    labels = [" was", " was happy", " ran"]
+    rows = [{"text": text, "label": labels[i % 3]} for i, (text, _) in enumerate(ROWS)]
+    task = write_task(tmp_path, rows, kind="classification", labels=labels, max_tokens=4)
+    report = evaluate("--task", task, "--runtime", server, "--concurrency", 1, "--answers", tmp_path / "a.jsonl")
+    measured = report["tasks"]["t"]
+    assert report["runtime"]["method"] == "matched"
+    answers = [json.loads(line)["answer"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    sure = np.array([math.exp(answer["log_prob"]) for answer in answers])
+    matched = [next((label for label in sorted(labels, key=len, reverse=True) if answer["text"].strip().startswith(label.strip())), None) for answer in answers]
+    right = np.array([label == row["label"] for label, row in zip(matched, rows)], float)
+    assert measured["accuracy"]["value"] == right.mean()
+    assert measured["answer_brier"]["value"] == pytest.approx(np.mean((sure - right) ** 2), rel=1e-9)
+    bins = np.minimum((sure * 15).astype(int), 14)
+    expected = sum(abs(right[bins == b].sum() - sure[bins == b].sum()) for b in set(bins)) / len(rows)
+    assert measured["ece"]["value"] == pytest.approx(expected, rel=1e-9) and "brier" not in measured
 
 
 def test_labels_by_echoed_log_probabilities(server, stories, tmp_path):

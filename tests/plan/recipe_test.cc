@@ -161,6 +161,15 @@ TEST_F(RecipeTest, EstimatesCountParametersExactly) {
   EXPECT_GT(estimates[2].flops, estimates[2].tokens * 6.0 * 1e5);
 }
 
+/// A stage's key is what it was before train.cuda_graph came, as long as the key is not used.
+TEST_F(RecipeTest, RecordedStepsHaveAKeyOfTheirOwn) {
+  const auto key = [&](const std::vector<std::string>& overrides) { return load(kGood, overrides).find("student")->key; };
+  EXPECT_EQ(key({"stages.student.train.cuda_graph=off"}), key({}));
+  EXPECT_NE(key({"stages.student.train.cuda_graph=auto"}), key({}));
+  Json before = load(kGood).find("student")->effective;
+  EXPECT_EQ(before["train"]["cuda_graph"], "off") << "it is shown all the same";
+}
+
 TEST_F(RecipeTest, EstimatesKnowAdaptersAndRecomputation) {
   const auto student = [&](const std::vector<std::string>& overrides) { return estimate(load(kGood, overrides), *folder_ / "run").at(2); };
   const StageEstimate plain = student({}), adapters = student({"stages.student.lora.rank=4"}),
@@ -211,6 +220,19 @@ TEST_F(RecipeTest, StatisticsOfACalibrateStageCostNothingAgain) {
   EXPECT_NE(faults(model + "  file: {kind: quantize, model: big, budget: {plan: big}}\n").find("a prune stage"), std::string::npos);
 }
 
+/// Keys of a rounding count where a rounding is asked for: stages that were finished before there was one stay found.
+TEST_F(RecipeTest, RoundingsKeysCountForRoundingAlone) {
+  const auto key = [&](const std::string& how, const std::vector<std::string>& overrides) {
+    const std::string stage = "  file: {kind: quantize, model: student, data: {path: text.jsonl}, " + how + "}\n";
+    return load(kGood + stage, overrides).stages.back().key;
+  };
+  for (const char* how : {"method: gptq", "method: qat, start: search"})
+    EXPECT_EQ(key(how, {"stages.file.rounding.steps=9"}), key(how, {})) << how;
+  for (const char* how : {"method: rounding", "method: qat, start: rounding"})
+    EXPECT_NE(key(how, {"stages.file.rounding.steps=9"}), key(how, {})) << how;
+  EXPECT_NE(key("method: rounding", {}), key("method: gptq", {}));
+}
+
 TEST_F(RecipeTest, EstimatesKnowWhatSearchesAndWalksCost) {
   std::string text;
   for (int i = 0; i < 4000; ++i) text += "{\"text\": \"hello hello hello hello hello hello hello hello hello hello\"}\n";
@@ -224,6 +246,9 @@ TEST_F(RecipeTest, EstimatesKnowWhatSearchesAndWalksCost) {
       pass = last("kind: calibrate, calibration_rows: 32"),
       longer = last("kind: calibrate, calibration_rows: 64"), rounding = last("kind: quantize"),
       walk = last("kind: quantize, method: gptq, calibration_rows: 32"),
+      learned = last("kind: quantize, method: rounding, calibration_rows: 32, rounding: {steps: 50}"),
+      longer_learned = last("kind: quantize, method: rounding, calibration_rows: 32, rounding: {steps: 100}"),
+      learned_start = last("kind: quantize, method: rounding, calibration_rows: 32, rounding: {steps: 50, start: gptq}"),
       budget = last("kind: quantize, budget: {bits: 5, rows: 32, types: [q4_0, q8_0]}"),
       more_types = last("kind: quantize, budget: {bits: 5, rows: 32, types: [q4_0, q5_0, q8_0]}"),
       wanda = last("kind: prune, method: wanda, calibration_rows: 32"), sparse = last("kind: prune, method: sparsegpt, calibration_rows: 32"),
@@ -236,6 +261,10 @@ TEST_F(RecipeTest, EstimatesKnowWhatSearchesAndWalksCost) {
   EXPECT_EQ(rounding.flops, 0);
   EXPECT_GT(walk.flops, 2 * pass.flops);
   EXPECT_GT(walk.peak_bytes, rounding.peak_bytes);
+  EXPECT_GT(learned.flops, 20 * pass.flops);
+  EXPECT_GT(longer_learned.flops, 1.8 * learned.flops);
+  EXPECT_NEAR(learned_start.flops, learned.flops + walk.flops, 1e-6 * learned.flops);
+  EXPECT_GT(learned.peak_bytes, rounding.peak_bytes);
   EXPECT_GT(budget.flops, 2 * pass.flops);
   EXPECT_GT(more_types.flops, 1.3 * budget.flops);
   EXPECT_NEAR(wanda.flops, 2 * pass.flops, 1e-6 * wanda.flops);
@@ -284,6 +313,27 @@ TEST_F(RecipeTest, RunningServersAreArtifactsWithNamesOfTheirOwn) {
   }
   put("task.yaml", "name: t\nkind: summary\ntrain: text.jsonl\n");
   EXPECT_NE(faults(kGood).find("kind of task t"), std::string::npos);
+}
+
+TEST_F(RecipeTest, ARouterSendsToWhatWasEvaluatedAServerAmongIt) {
+  const std::string stages = std::string(kGood) +
+                             "  report: {kind: evaluate, of: [student], runtime: {served: {url: http://127.0.0.1:1}}}\n"
+                             "  router: {kind: route, of: report, small: ";
+  const Recipe recipe = load(stages + "student, large: served}\n");
+  const Stage& router = *recipe.find("router");
+  EXPECT_EQ(router.effective["large"], "served");
+  for (const Reference& reference : router.references) EXPECT_NE(reference.key, "large") << "no stage made it";
+  EXPECT_NE(load(stages + "student, large: served, error: 0.2}\n").find("router")->key, router.key);
+  EXPECT_EQ(estimate(recipe, *folder_ / "none").size(), recipe.stages.size());
+  for (const auto& [models, words] : std::vector<std::pair<std::string, std::string>>{
+           {"student, large: servd}\n", "router.large, expected an artifact or a server (runtime) of report, received servd, did you mean 'served'?"},
+           {"studnet, large: served}\n", "did you mean 'student'?"},
+           {"student, large: big}\n", "received big"},
+           {"student}\n", "stages.router.large"}}) {
+    const std::string said = faults(stages + models);
+    EXPECT_NE(said.find(words), std::string::npos) << said;
+    EXPECT_EQ(said.find('\n'), std::string::npos) << "said once: " << said;
+  }
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ stages:
   teacher: {{kind: distill, model: {models}/large.yaml, tokens: tokenizer, loss: {{ce: 1.0}}, train: {{steps: 12, batch: 16, lr: 3.0e-3, warmup: 2}}}}
   student: {{kind: distill, model: {models}/tiny.yaml, tokens: tokenizer, loss: {{ce: 1.0}}, train: {{steps: 6, batch: 16, lr: 3.0e-3, warmup: 2}}}}
   gguf: {{kind: export, model: student, format: gguf}}
-  report: {{kind: evaluate, of: [teacher, student, gguf], base: teacher, text_tokens: 1024, task_rows: 60, prices: configs/prices/example.yaml}}
+  report: {{kind: evaluate, of: [teacher, student, gguf], base: teacher, text_tokens: 1024, task_rows: 60, prices: configs/prices/example.yaml,
+           running: {{prompt_tokens: [32, 64, 4096], new_tokens: 8, runs: 3}}}}
   router: {{kind: route, of: report, small: gguf, large: teacher, error: 0.3}}
 sweep:
   student.model: [{models}/tiny.yaml, {models}/small.yaml]
@@ -77,6 +78,11 @@ def test_the_report_follows_its_schema_and_shows_every_router(root, attar, swept
     jsonschema.validate(report, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**report, "verdict": "perhaps"}, schema)
+    for artifact in report["artifacts"].values():
+        latency = artifact["latency"]
+        assert [(p["prompt_tokens"], p["new_tokens"]) for p in latency["grid"].values()] == [(32, 8), (64, 8)] and latency["load_s"]["value"] > 0
+        assert latency["left_out"] == [f"p4096_n8_t{latency['threads']}: the context holds 256 tokens"]
+    assert "data-chart=latency data-of=ttft_s" in (place / "report.html").read_text()
     assert set(report["routers"]) == {f"router-{size}-{type}" for size in ("tiny", "small") for type in ("f16", "q8_0")}
     for name, router in report["routers"].items():
         kept = json.loads((folder / "run" / name / "router.json").read_text())

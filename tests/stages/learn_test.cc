@@ -6,6 +6,7 @@
 #include "data_path.h"
 #include "device/device.h"
 #include "formats/safetensors.h"
+#include "host_graph.h"
 #include "report/run_log.h"
 #include "stages/run.h"
 
@@ -128,6 +129,109 @@ TEST_F(Learn, RecomputationGivesTheSameBytesAndTheAverageOthers) {
   EXPECT_EQ(plain, weights(run("distill", student("student.yaml", 6, {{"train", {{"checkpoint_activations", true}}}}), "again")));
   EXPECT_NE(plain, weights(run("distill", student("student.yaml", 6, {{"train", {{"ema", 0.9}}}}), "averaged")));
   EXPECT_NE(plain, weights(run("distill", student("student.yaml", 6, {{"train", {{"lr_scale", {{"embedding", 0.1}}}}}}), "scaled")));
+}
+
+/// learn() itself, with a stand-in for a GPU's graphs: weights, facts and the log.
+struct LearnedHere {
+  StateDict weights;
+  Json facts;
+  std::vector<Json> log;
+};
+LearnedHere learn_here(const fs::path& root, const std::string& name, const std::function<void(Learning&, StageRun&)>& change) {
+  StageRun run;
+  run.id = "result", run.label = name, run.key = "k", run.seed = 3, run.base = root, run.out = root / name, run.work = root / (name + ".work");
+  make_folder(run.out), make_folder(run.work);
+  Checkpoint student = load_checkpoint(root / "teacher");
+  for (auto& [tensor_name, tensor] : student.weights) tensor = tensor * (tensor.dim() == 2 ? 0.7 : 1.0);
+  Learning learning;
+  learning.student = &student, learning.teacher = root / "teacher";
+  run.inputs["data.path"] = root / "text.txt", learning.data.seq = 32;
+  learning.train.steps = 8, learning.train.batch = 4, learning.train.warmup = 1, learning.train.eval_every = 4, learning.train.snapshot_every = 3;
+  change(learning, run);
+  learn(run, learning);
+  LearnedHere out{student.weights, run.facts, {}};
+  for (const Json& line : read_run_log(run.out / "log.jsonl")) out.log.push_back(line);
+  return out;
+}
+
+/// Rows of several documents, some positions without a label: recorded steps compute those too, for nothing, and agree but for the order of sums.
+TEST_F(Learn, RecordedStepsLearnWhatPlainOnesDo) {
+  int64_t number = 0;
+  const auto compare = [&](const std::string& what, const std::function<void(Learning&)>& more) {
+    SCOPED_TRACE(what);
+    const std::string name = str("recorded", number++);
+    const LearnedHere plain = learn_here(*root_, name + "plain", [&](Learning& l, StageRun&) { more(l); });
+    const LearnedHere got = learn_here(*root_, name, [&](Learning& l, StageRun&) {
+      more(l);
+      l.train.cuda_graph = "on", l.make_graph = host_graphs();
+    });
+    EXPECT_FALSE(plain.facts.contains("replayed_batches"));
+    EXPECT_GT(got.facts["replayed_batches"].get<int64_t>(), 2);
+    ASSERT_EQ(got.log.size(), plain.log.size());
+    for (size_t i = 0; i < got.log.size(); ++i)
+      for (const char* key : {"loss", "ce", "teacher", "tokens", "norm"}) {
+        if (!plain.log[i].contains(key)) continue;
+        const double expected = plain.log[i][key].get<double>();
+        EXPECT_NEAR(got.log[i][key].get<double>(), expected, 1e-4 * expected) << key;
+      }
+    for (const auto& [tensor_name, tensor] : plain.weights)
+      EXPECT_LT((got.weights.at(tensor_name) - tensor).abs().max().item<double>(), 1e-4) << tensor_name;
+  };
+  compare("a live teacher", [](Learning&) {});
+  compare("labels alone, accumulated", [](Learning& l) { l.teacher.reset(), l.train.accumulate = 2; });
+  compare("prompts that weigh less, adapters", [](Learning& l) { l.loss.prompt_weight = 0.5, l.data.learn = "all", l.lora.rank = 2; });
+  run("capture", {{"teacher", path("teacher")}, {"data", data()}, {"codec", {{"kind", "top_k"}, {"k", 7}}}}, "cache_for_recording");
+  compare("a cache, activations computed again", [&](Learning& l) {
+    l.teacher = path("cache_for_recording"), l.train.recompute_layers = true;
+  });
+}
+
+TEST_F(Learn, WhatCannotBeRecordedIsSaidOrRefused) {
+  const auto hidden = [](Learning& l) {
+    l.loss.hidden.weight = 1, l.loss.hidden.layers = {"1:2"};
+    l.make_graph = host_graphs();
+  };
+  const LearnedHere plain = learn_here(*root_, "not_recorded", [&](Learning& l, StageRun&) { hidden(l), l.train.cuda_graph = "auto"; });
+  EXPECT_FALSE(plain.facts.contains("replayed_batches"));
+  EXPECT_THROW(learn_here(*root_, "x", [&](Learning& l, StageRun&) { hidden(l), l.train.cuda_graph = "on"; }), Error);
+  EXPECT_THROW(learn_here(*root_, "x", [](Learning& l, StageRun&) { l.train.cuda_graph = "on"; }), Error) << "a CPU has none";
+  EXPECT_THROW(learn_here(*root_, "x", [](Learning& l, StageRun&) { l.train.cuda_graph = "yes"; }), Error);
+  const LearnedHere refusing = learn_here(*root_, "refusing", [](Learning& l, StageRun&) {
+    l.train.cuda_graph = "auto", l.make_graph = host_graphs(/*refuses=*/true);
+  });
+  EXPECT_EQ(refusing.facts["replayed_batches"], 0) << "done as it stands";
+}
+
+class CudaLearn : public Learn {
+ protected:
+  static void SetUpTestSuite() {
+    if (cuda_usable()) Learn::SetUpTestSuite();
+  }
+  static void TearDownTestSuite() {
+    if (cuda_usable()) Learn::TearDownTestSuite();
+  }
+};
+
+/// On a GPU recorded steps have the bits of the same steps done as they stand; those without fixed shapes add up in another order.
+TEST_F(CudaLearn, RecordedStepsHaveThePlainBits) {
+  std::string why;
+  if (!cuda_usable(&why)) GTEST_SKIP() << "SKIPPED LOUDLY: no step was recorded: " << why;
+  for (const char* precision : {"fp32", "bf16"}) {
+    SCOPED_TRACE(precision);
+    const auto learned = [&](const std::string& name, MakeGraph make, const char* graph) {
+      return learn_here(*root_, name + precision, [&](Learning& l, StageRun& run) {
+        run.device = parse_device("cuda"), l.train.precision = precision, l.train.cuda_graph = graph, l.make_graph = std::move(make);
+      });
+    };
+    const LearnedHere recorded = learned("recorded", {}, "on"), stands = learned("stands", host_graphs(true), "auto");
+    const LearnedHere plain = learned("plain", {}, "off");
+    EXPECT_GT(recorded.facts["replayed_batches"].get<int64_t>(), 2);
+    for (const auto& [name, tensor] : stands.weights) {
+      EXPECT_TRUE(at::equal(recorded.weights.at(name), tensor)) << name;
+      EXPECT_LT((plain.weights.at(name) - tensor).abs().max().item<double>(), 5e-3) << name;
+    }
+    EXPECT_NEAR(recorded.log.back()["loss"].get<double>(), plain.log.back()["loss"].get<double>(), 0.02 * plain.log.back()["loss"].get<double>());
+  }
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
+
 #include "base/check.h"
 #include "data_path.h"
 #include "device/device.h"
@@ -172,6 +174,77 @@ TEST_F(Qat, BeginsWithTheSolutionAndMovesNoCodeByItself) {
   solution["method"] = "gptq";
   expect_equal(codes(run("quantize", quantized("q3_k", 1, 0, {{"start", "gptq"}}), "begun")), codes(run("quantize", solution, "solution")), true,
                "q3_k");
+}
+
+/// Block reconstruction of each kind of grid: the facts say that no layer is worse than it began, the model is nearer, and the exported file, which
+/// its own proof has read again, has the stage's blocks. QAT begins with them.
+TEST_F(Qat, RoundingReachesTheFileAndIsAStart) {
+  for (const char* scheme : {"q4_0", "q4_1", "q2_k", "tq2_0", "int4"}) {
+    Json learned = quantized(scheme, 1, 0, {{"rounding", {{"steps", 40}}}}), begun = learned;
+    learned["method"] = "rounding", begun["method"] = "search";
+    learned.erase("teacher"), begun.erase("teacher");
+    const Blocks search = codes(run("quantize", begun, "begun"));
+    const double before = judged("begun");
+    const fs::path out = run("quantize", learned, "learned");
+    const Json said = facts(out)["rounding"];
+    EXPECT_EQ(said["improved_layers"], 1) << scheme;
+    EXPECT_LT(said["layers"][0]["after"].get<double>(), said["layers"][0]["before"].get<double>()) << scheme;
+    EXPECT_LT(judged("learned"), before) << scheme;
+    const fs::path exported = run("export", {{"model", path("learned")}, {"format", "gguf"}}, "file.gguf");
+    const Checkpoint folder = load_checkpoint(out), file = load_checkpoint(exported);
+    ASSERT_EQ(file.codes.size(), 8u) << scheme;
+    for (const auto& [name, weight] : folder.weights) {
+      EXPECT_TRUE(at::equal(weight, file.weights.at(name))) << scheme << " " << name;
+      if (!folder.codes.count(name)) continue;
+      EXPECT_TRUE(at::equal(folder.codes.at(name).blocks, file.codes.at(name).blocks)) << scheme << " " << name;
+      EXPECT_EQ(at::equal(folder.codes.at(name).blocks, search.at(name)), name == "model.embed_tokens.weight") << scheme << " " << name;
+    }
+    if (std::string(scheme) == "q4_0" || std::string(scheme) == "q2_k") {
+      const Blocks wanted = codes(out), again = codes(run("quantize", learned, "learned"));
+      expect_equal(again, wanted, true, scheme);
+      const Json start = {{"start", "rounding"}, {"rounding", learned["rounding"]}};
+      expect_equal(codes(run("quantize", quantized(scheme, 1, 0, start), "trained")), wanted, true, scheme);
+    }
+  }
+}
+
+TEST_F(Qat, RoundingRefusesWhatItCannotDo) {
+  const std::vector<std::pair<Json, const char*>> wrong = {
+      {{{"start", "gptq"}}, "rounding.start"},
+      {{{"rounding", {{"start", "qat"}}}}, "rounding.start"},
+      {{{"rounding", {{"steps", 0}}}}, "rounding.steps"},
+      {{{"rounding", {{"rows", 0}}}}, "rounding.rows"},
+      {{{"rounding", {{"lr", -0.1}}}}, "rounding.lr"},
+      {{{"scheme", "int8"}}, "q8_0"},
+      {{{"scales", "learned"}}, "method: qat"},
+      {{{"lora", {{"rank", 4}}}}, "method: qat"},
+      {{{"teacher", path("model")}}, "method: qat"},
+  };
+  for (const auto& [option, words] : wrong) {
+    Json config = quantized("q4_0", 1, 0, option);
+    config["method"] = "rounding";
+    if (!option.contains("teacher")) config.erase("teacher");
+    try {
+      run("quantize", config, "x");
+      ADD_FAILURE() << option;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_THROW(run("quantize", quantized("q4_0", 2, 1e-3, {{"start", "rounding"}, {"delay", 1}}), "x"), Error);
+}
+
+/// Types chosen for a budget are rounded like any others.
+TEST_F(Qat, RoundingTakesTheTypesOfABudget) {
+  const Json budget = {{"bits", 5.5}, {"types", {"q4_0", "q8_0"}}, {"rows", 2}};
+  Json config = quantized("q4_0", 1, 0, {{"rounding", {{"steps", 40}}}, {"budget", budget}});
+  config["method"] = "rounding";
+  config.erase("teacher");
+  const fs::path out = run("quantize", config, "budgeted");
+  std::set<GgmlType> types;
+  for (const auto& [name, code] : load_checkpoint(out).codes) types.insert(code.type);
+  EXPECT_EQ(types, (std::set<GgmlType>{GgmlType::q4_0, GgmlType::q8_0}));
+  EXPECT_EQ(facts(out)["rounding"]["improved_layers"], 1);
 }
 
 TEST_F(Qat, EveryOptionEndsInTheFileThatWasTrained) {
