@@ -8,7 +8,7 @@
 
 #include "base/rng.h"
 #include "formats/ggml_types.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 # Run at installation: copies the programs, the CUDA part and every shared library that they need but glibc, the compiler's own and LibTorch's
-# (with libgomp, of which a process must have one: LibTorch's), strips them and gives them relative run paths.
+# (libgomp, of which a process must have one, stands apart), strips them and gives them relative run paths.
 # In: ATTAR_BUILD_FOLDER, ATTAR_STRIP, CMAKE_INSTALL_PREFIX.
 set(destination "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}")
 if(CMAKE_INSTALL_PREFIX MATCHES "^/(usr(/local)?)?/?$")
@@ -48,7 +48,19 @@ foreach(program IN LISTS programs)
   get_filename_component(name "${program}" NAME)
   message(STATUS "Installing: ${destination}/bin/${name}")
   file(COPY "${program}" DESTINATION "${destination}/bin")
-  attar_bundle_finish("${destination}/bin/${name}" "$ORIGIN/../lib")
+  attar_bundle_finish("${destination}/bin/${name}" "$ORIGIN/../lib:$ORIGIN/../lib/openmp")
+endforeach()
+# The front door computes without LibTorch and so brings an OpenMP of its own. Where LibTorch's folder is searched too, it comes first
+# (LD_LIBRARY_PATH), and one library of that name is loaded.
+file(GET_RUNTIME_DEPENDENCIES EXECUTABLES "${ATTAR_BUILD_FOLDER}/bin/attar" RESOLVED_DEPENDENCIES_VAR openmp UNRESOLVED_DEPENDENCIES_VAR no_openmp
+  PRE_INCLUDE_REGEXES "^libgomp" PRE_EXCLUDE_REGEXES ".*")
+file(MAKE_DIRECTORY "${destination}/lib/openmp")
+foreach(library IN LISTS openmp)
+  get_filename_component(name "${library}" NAME)
+  get_filename_component(real "${library}" REALPATH)
+  message(STATUS "Installing: ${destination}/lib/openmp/${name}")
+  configure_file("${real}" "${destination}/lib/openmp/${name}" COPYONLY)
+  attar_bundle_finish("${destination}/lib/openmp/${name}" "")
 endforeach()
 foreach(library IN LISTS found)
   get_filename_component(name "${library}" NAME)

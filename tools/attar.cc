@@ -46,17 +46,17 @@ int become_engine(char** argv) {
   fail(engine.string(), "to start", std::strerror(errno));
 }
 
-/// Words that only the engine can answer, or that only ask for help.
+/// Words that only the engine can answer.
 bool for_engine(int argc, char** argv) {
-  bool schema = false, against = false;
+  bool schema = false;
   for (int i = 2; i < argc; ++i) {
     const std::string given = argv[i];
     if (given == "--help" || given == "-h") return false;
     schema = schema || given == "--schema";
-    against = against || given.rfind("--against", 0) == 0;
   }
   const Command& command = find_command(argc, argv);
-  return command.name == "verify" ? against : command.engine && !schema;
+  if (command.name == "export") return !exports_here(parse_words(command, argc, argv));
+  return command.engine && !schema;
 }
 
 }  // namespace

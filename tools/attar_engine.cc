@@ -21,7 +21,6 @@ int main(int argc, char** argv) {
       {"bench generate", tool_bench_generate},
       {"bench train", tool_bench_train},
       {"bench latency", tool_bench_latency},
-      {"verify", tool_verify_against},
   };
   for (const char* kind : {"capture", "distill", "synthesize", "prune", "calibrate", "quantize", "export"})
     tools[kind] = [kind](const Words& words) { return tool_stage(kind, words); };

@@ -20,6 +20,5 @@ int tool_generate(const Words& words);
 int tool_bench_generate(const Words& words);
 int tool_bench_train(const Words& words);
 int tool_bench_latency(const Words& words);
-int tool_verify_against(const Words& words);
 
 }  // namespace attar

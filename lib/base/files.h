@@ -43,7 +43,10 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
   void write(const void* data, size_t size);
   void write(std::string_view text) { write(text.data(), text.size()); }
-  /// Writes at an offset already passed (to fill in a header); the position for write() stays at the end.
+  /// Makes the file `size` bytes long, the new ones zeros until they are written; the disk's room for them is taken now where it can be.
+  void extend(uint64_t size);
+  /// Writes at an offset already passed (to fill in a header, or what extend() made room for); the position for write() stays at the end. After
+  /// extend() several threads may write at once.
   void write_at(uint64_t offset, const void* data, size_t size);
   uint64_t position() const { return position_; }
   const fs::path& temporary() const { return temporary_; }  ///< locked (flock) while this lives: HDF5 would refuse to open it

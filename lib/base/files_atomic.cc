@@ -121,6 +121,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::flush() {
+  if (waiting_.empty()) return;
   write_all(descriptor_, waiting_.data(), waiting_.size(), place_);
   waiting_.clear();
 }
@@ -134,6 +135,19 @@ void AtomicFile::write(const void* data, size_t size) {
   else
     waiting_.append(static_cast<const char*>(data), size);
   position_ += size;
+}
+
+void AtomicFile::extend(uint64_t size) {
+  if (descriptor_ < 0) fail("cannot write " + place_.string(), "a file still open", "one already committed");
+  if (size < position_) fail("cannot write " + place_.string(), "a size not below what is written", std::to_string(size));
+  flush();
+  const auto end = static_cast<off_t>(size);
+  if (size > position_ && ::fallocate(descriptor_, 0, 0, end) != 0) {
+    if (errno == ENOSPC || errno == EFBIG || errno == EDQUOT) fail_writing(place_, errno);
+    if (::ftruncate(descriptor_, end) != 0) fail_writing(place_, errno);  // a file system that cannot take room beforehand
+  }
+  if (::lseek(descriptor_, end, SEEK_SET) < 0) fail_writing(place_, errno);
+  position_ = size;
 }
 
 void AtomicFile::write_at(uint64_t offset, const void* data, size_t size) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <tuple>
 
+#include "decide/intervals.h"
 #include "report/facts.h"
 
 namespace attar {
@@ -21,6 +22,38 @@ std::optional<double> paid(const Json& artifact, const std::string& what) {
   if (what == "cost") return double_of(find_at(artifact, {"cost", "per_million_conversations"}));
   const auto speed = double_of(find_at(artifact, {"latency", "tokens_per_s"}));
   return speed && *speed > 0 ? std::optional<double>(1 / *speed) : std::nullopt;
+}
+
+/// Candidates that differ by seeds alone, as one line each.
+Json over_seeds(const Json& candidates) {
+  struct Group {
+    Json stage, values;
+    std::vector<double> quality;
+  };
+  std::map<std::string, Group> groups;
+  for (const Json& candidate : candidates) {
+    Json values = candidate["values"];
+    bool seeded = false;
+    for (const auto& [axis, value] : candidate["values"].items())
+      if (axis.ends_with(".seed")) seeded = true, values.erase(axis);
+    if (!seeded || !candidate["quality"].is_number()) continue;
+    Group& group = groups[to_line({candidate["stage"], values})];
+    group.stage = candidate["stage"], group.values = std::move(values);
+    group.quality.push_back(candidate["quality"].get<double>());
+  }
+  Json out = Json::array();
+  for (const auto& [key, group] : groups) {
+    const std::vector<double>& all = group.quality;
+    if (all.size() < 2) continue;
+    const Difference mean = paired_means(all, std::vector<double>(all.size(), 0.0));
+    double squares = 0;
+    for (const double value : all) squares += (value - mean.value) * (value - mean.value);
+    out.push_back({{"stage", group.stage}, {"values", group.values},
+                   {"quality", {{"value", mean.value}, {"low", mean.low}, {"high", mean.high}, {"n", all.size()}}},
+                   {"deviation", std::sqrt(squares / static_cast<double>(all.size() - 1))},
+                   {"least", *std::min_element(all.begin(), all.end())}, {"most", *std::max_element(all.begin(), all.end())}});
+  }
+  return out;
 }
 
 }  // namespace
@@ -76,11 +109,12 @@ Json decide(const Json& artifacts, const Json& judged_gates, const std::map<std:
                     {"quality", main ? Json(*double_of(main->measure)) : Json()},
                     {"passed", gates == gated.end() ? Json() : Json(gates->second)}});
   }
+  Json seeds = over_seeds(list);
   return {{"choice", choice.empty() ? Json() : Json(choice)},
           {"choice_rule", gated.empty() ? "the smallest artifact; the recipe sets no gates"
                               : swept   ? "the smallest candidate of the sweep that meets all of its gates"
                                         : "the smallest artifact with gates that meets all of its own"},
-          {"fronts", std::move(fronts)}, {"candidates", std::move(list)}};
+          {"fronts", std::move(fronts)}, {"candidates", std::move(list)}, {"seeds", std::move(seeds)}};
 }
 
 }  // namespace attar

@@ -22,7 +22,9 @@ struct SweepCandidate {
   Json values;         ///< {"student.model": "a.yaml", ...}
 };
 
-/// `decision` of report.json: {choice, choice_rule, fronts: {size, latency, cost}, candidates: [{artifact, stage, values, bytes, quality, passed}]}.
+/// `decision` of report.json: {choice, choice_rule, fronts: {size, latency, cost}, candidates: [{artifact, stage, values, bytes, quality, passed}],
+/// seeds: [{stage, values, quality: {value, low, high, n}, deviation, least, most}]}. seeds: candidates that differ in axes named STAGE.seed alone, two
+/// or more, together: mean, Student's 95% interval, standard deviation; empty where there are none.
 /// The choice is the smallest artifact with gates whose gates all hold (without gates: the smallest); among the candidates of a sweep where there is
 /// one.
 Json decide(const Json& artifacts, const Json& judged_gates, const std::map<std::string, SweepCandidate>& candidates);

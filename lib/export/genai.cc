@@ -12,7 +12,7 @@ void check_genai(const ModelSpec& spec) {
   check(!spec.eos.empty(), "genai_config.json", "an end-of-sequence id (eos_token_id)", "none");
 }
 
-void write_genai_config(const Checkpoint& model, const fs::path& folder, std::vector<std::string>& notes) {
+void write_genai_config(const StoredModel& model, const fs::path& folder, std::vector<std::string>& notes) {
   const ModelSpec& spec = model.spec;
   const LayerSpec& first = spec.layers.front();
   check_genai(spec);

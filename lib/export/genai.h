@@ -1,5 +1,5 @@
 #pragma once
-#include "model/checkpoint.h"
+#include "stored/stored_model.h"
 
 namespace attar {
 
@@ -9,6 +9,6 @@ void check_genai(const ModelSpec& spec);
 
 /// genai_config.json beside model.onnx, as onnxruntime-genai reads it: shapes, names of inputs and outputs, token ids, greedy search.
 /// Notes what that runtime could not use.
-void write_genai_config(const Checkpoint& model, const fs::path& folder, std::vector<std::string>& notes);
+void write_genai_config(const StoredModel& model, const fs::path& folder, std::vector<std::string>& notes);
 
 }  // namespace attar

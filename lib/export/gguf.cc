@@ -1,13 +1,12 @@
-#include <ATen/ATen.h>
-
 #include <map>
 
 #include "base/check.h"
 #include "export/export.h"
 #include "export/gguf_rows.h"
+#include "export/pieces.h"
 #include "export/prove.h"
 #include "formats/gguf.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 #include "spec/presets.h"
 #include "tokenizer/gguf_vocab.h"
 
@@ -61,9 +60,8 @@ GgmlType commonest_code(const std::vector<PlannedTensor>& tensors) {
 }
 
 /// Chooses every tensor's type; returns general.file_type.
-uint32_t choose_types(std::vector<PlannedTensor>& tensors, const std::vector<GgufMapping>& mappings, const Checkpoint& model,
-    const ExportConfig& config,
-                      bool has_imatrix, std::vector<std::string>& notes) {
+uint32_t choose_types(std::vector<PlannedTensor>& tensors, const std::vector<GgufMapping>& mappings, const StoredModel& model,
+                      const ExportConfig& config, bool has_imatrix, std::vector<std::string>& notes) {
   const auto overrides = parse_overrides(config.tensor_type);
   std::string preset = config.type;
   const auto of_rows = [](const auto& code) { return code.second.type == GgmlType::i8; };
@@ -100,7 +98,7 @@ uint32_t choose_types(std::vector<PlannedTensor>& tensors, const std::vector<Ggu
   return choice.file_type;
 }
 
-void add_general(const Checkpoint& model, GgufMetadata& metadata) {
+void add_general(const StoredModel& model, GgufMetadata& metadata) {
   const std::string& base = model.base_model;
   const std::string name = base.empty() ? model.spec.family : base.substr(base.rfind('/') == std::string::npos ? 0 : base.rfind('/') + 1);
   metadata.set("general.type", std::string("model"));
@@ -114,7 +112,7 @@ void add_general(const Checkpoint& model, GgufMetadata& metadata) {
   }
 }
 
-void add_tokenizer(const Checkpoint& model, const ExportConfig& config, GgufMetadata& metadata, std::vector<std::string>& notes) {
+void add_tokenizer(const StoredModel& model, const ExportConfig& config, GgufMetadata& metadata, std::vector<std::string>& notes) {
   if (!model.tokenizer) {
     // llama.cpp's word for a file that is fed ids and gives logits.
     metadata.set("tokenizer.ggml.model", std::string("none"));
@@ -131,7 +129,7 @@ void add_tokenizer(const Checkpoint& model, const ExportConfig& config, GgufMeta
   for (const std::string& deviation : deviations) notes.push_back("tokenizer: " + deviation);
 }
 
-GgufMetadata make_metadata(const Checkpoint& model, const ExportConfig& config, const Imatrix& imatrix, uint32_t file_type, bool quantized,
+GgufMetadata make_metadata(const StoredModel& model, const ExportConfig& config, const Imatrix& imatrix, uint32_t file_type, bool quantized,
                            std::vector<std::string>& notes) {
   GgufMetadata facts, metadata;
   gguf_architecture(model.spec, facts, notes);
@@ -161,21 +159,29 @@ const std::vector<float>* importance_of(const Imatrix& imatrix, const PlannedTen
   return &found->second;
 }
 
-void write_tensors(GgufWriter& writer, const std::vector<PlannedTensor>& tensors, const std::vector<const std::vector<float>*>& importances) {
+/// Writes the tensors, of which the file has `before` others in front, on all threads, each a few rows at a time.
+void write_tensors(GgufWriter& writer, size_t before, const std::vector<PlannedTensor>& tensors,
+                   const std::vector<const std::vector<float>*>& importances) {
+  struct Piece {
+    size_t tensor;
+    int64_t begin, count;
+  };
+  std::vector<Piece> pieces;
   for (size_t i = 0; i < tensors.size(); ++i) {
-    const GgufRows& rows = tensors[i].rows;
-    const int64_t step = rows.rows_at_a_time();
-    for (int64_t begin = 0; begin < rows.rows(); begin += step) {
-      const at::Tensor bytes = rows.bytes(tensors[i].type, begin, std::min(step, rows.rows() - begin),
-          importances[i] ? importances[i]->data() : nullptr);
-      writer.write(bytes.const_data_ptr(), bytes.nbytes());
-    }
+    const int64_t rows = tensors[i].rows.rows(), step = tensors[i].rows.rows_at_a_time();
+    for (int64_t begin = 0; begin < rows; begin += step) pieces.push_back({i, begin, std::min(step, rows - begin)});
   }
+  for_all_pieces(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const auto& [at, begin, count] = pieces[static_cast<size_t>(i)];
+    const auto& [rows, type] = tensors[at];
+    const std::vector<uint8_t> bytes = rows.bytes(type, begin, count, importances[at] ? importances[at]->data() : nullptr);
+    writer.write_at(before + at, static_cast<uint64_t>(begin * ggml_row_bytes(type, rows.columns())), bytes.data(), bytes.size());
+  });
 }
 
 }  // namespace
 
-ExportReport export_gguf(const Checkpoint& model, const ExportConfig& config, const fs::path& file) {
+ExportReport export_gguf(const StoredModel& model, const ExportConfig& config, const fs::path& file) {
   ExportReport report;
   const Imatrix imatrix = config.imatrix.empty() ? Imatrix{} : read_imatrix(config.imatrix);
   const std::vector<GgufMapping> mappings = gguf_mapping(model.spec);
@@ -204,8 +210,9 @@ ExportReport export_gguf(const Checkpoint& model, const ExportConfig& config, co
   std::error_code ignored;
   try {
     GgufWriter writer(unproven, metadata, declared);
-    for (const ComputedTensor& tensor : computed) writer.write(tensor.values.data(), tensor.values.size() * sizeof(float));
-    write_tensors(writer, tensors, importances);
+    writer.any_order();
+    for (size_t i = 0; i < computed.size(); ++i) writer.write_at(i, 0, computed[i].values.data(), computed[i].values.size() * sizeof(float));
+    write_tensors(writer, computed.size(), tensors, importances);
     writer.commit();
     const Proof proof = prove_gguf(unproven, model, imatrix);
     demand_proven(proof, unproven);
@@ -214,7 +221,7 @@ ExportReport export_gguf(const Checkpoint& model, const ExportConfig& config, co
   } catch (const fs::filesystem_error& error) {
     fs::remove(unproven, ignored);
     fail("file " + file.string(), "a place that can be written to", error.code().message());
-  } catch (const Error&) {
+  } catch (...) {
     fs::remove(unproven, ignored);
     throw;
   }

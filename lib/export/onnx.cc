@@ -1,5 +1,4 @@
-#include <ATen/ATen.h>
-
+#include <algorithm>
 #include <limits>
 #include <set>
 
@@ -20,7 +19,7 @@ constexpr int64_t kProofElements = int64_t{1} << 22;
 constexpr size_t kMostOnnxFaults = 8;
 
 /// Form of every matrix under `type`; notes what is stored otherwise than asked or owned.
-std::map<std::string, OnnxForm> choose_forms(const Checkpoint& model, const std::string& type, std::vector<std::string>& notes) {
+std::map<std::string, OnnxForm> choose_forms(const StoredModel& model, const std::string& type, std::vector<std::string>& notes) {
   static const std::map<std::string, OnnxForm> kTypes = {{"fp32", OnnxForm::fp32}, {"f32", OnnxForm::fp32},    {"fp16", OnnxForm::fp16},
                                                          {"f16", OnnxForm::fp16},  {"int8", OnnxForm::int8}, {"int4", OnnxForm::nbits4}};
   if (!type.empty() && !kTypes.count(type)) fail("ONNX type", "fp32, fp16, int8 or int4", type, nearest_hint(type, {"fp32", "fp16", "int8", "int4"}));
@@ -61,9 +60,8 @@ void prove_parameter(const OnnxFile& file, const ParameterInfo& parameter, const
   const int64_t step = std::max<int64_t>(1, kProofElements / std::max<int64_t>(columns, 1));
   for (int64_t begin = 0; begin < rows && proof.faults.size() < kMostOnnxFaults; begin += step) {
     const int64_t count = std::min(step, rows - begin);
-    const at::Tensor got = onnx_rows(file, parameter.name, parameter.shape, begin, count).contiguous(), wanted = expected(begin, count).contiguous();
-    compare_values(parameter.name, wanted.template const_data_ptr<float>(), got.template const_data_ptr<float>(), count * columns, columns,
-        begin, proof);
+    const std::vector<float> got = onnx_rows(file, parameter.name, parameter.shape, begin, count), wanted = expected(begin, count);
+    compare_values(parameter.name, wanted.data(), got.data(), count * columns, columns, begin, proof);
   }
 }
 
@@ -79,7 +77,7 @@ OnnxForm form_in_file(const OnnxFile& file, const ParameterInfo& parameter) {
   }
 }
 
-void write_beside(const Checkpoint& model, const fs::path& folder) {
+void write_beside(const StoredModel& model, const fs::path& folder) {
   write_json(folder / "config.json", config_from_spec(model.spec, "float32"));
   Json generation = Json::object();
   const ModelSpec& spec = model.spec;
@@ -97,7 +95,7 @@ void write_beside(const Checkpoint& model, const fs::path& folder) {
 
 }  // namespace
 
-Proof prove_onnx(const fs::path& path, const Checkpoint& model) {
+Proof prove_onnx(const fs::path& path, const StoredModel& model) {
   const OnnxFile file(path);
   Proof proof;
   std::set<std::string> known;
@@ -110,7 +108,9 @@ Proof prove_onnx(const fs::path& path, const Checkpoint& model) {
       prove_parameter(file, parameter, [&](int64_t begin, int64_t count) { return matrix.values(begin, count); }, proof);
     } else {
       prove_parameter(file, parameter, [&](int64_t begin, int64_t count) {
-        return model.weights.at(parameter.name).detach().narrow(0, begin, count).to(at::kCPU, at::kFloat);
+        std::vector<float> values(static_cast<size_t>(count));
+        model.weight(parameter.name).values(begin, count, values.data());
+        return values;
       }, proof);
     }
   }
@@ -121,7 +121,7 @@ Proof prove_onnx(const fs::path& path, const Checkpoint& model) {
   return proof;
 }
 
-ExportReport export_onnx(const Checkpoint& model, const ExportConfig& config, const fs::path& folder) {
+ExportReport export_onnx(const StoredModel& model, const ExportConfig& config, const fs::path& folder) {
   ExportReport report;
   if (config.genai) check_genai(model.spec);
   const std::map<std::string, OnnxForm> forms = choose_forms(model, config.type, report.notes);
@@ -151,7 +151,7 @@ ExportReport export_onnx(const Checkpoint& model, const ExportConfig& config, co
   } catch (const fs::filesystem_error& error) {
     fs::remove_all(unproven, ignored);
     fail("folder " + folder.string(), "a place that can be written to", error.code().message());
-  } catch (const Error&) {
+  } catch (...) {
     fs::remove_all(unproven, ignored);
     throw;
   }

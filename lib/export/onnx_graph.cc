@@ -1,7 +1,5 @@
 #include "export/onnx_graph.h"
 
-#include <ATen/ATen.h>
-
 #include <limits>
 
 #include "base/check.h"
@@ -15,7 +13,7 @@ constexpr const char* kEmbedTokens = "model.embed_tokens.weight";
 /// The graph of one decoder under construction; what all layers share stands in members.
 class OnnxDecoder {
  public:
-  OnnxDecoder(OnnxWriter& writer, const Checkpoint& model, const std::map<std::string, OnnxForm>& forms)
+  OnnxDecoder(OnnxWriter& writer, const StoredModel& model, const std::map<std::string, OnnxForm>& forms)
       : ops_(writer, model, forms), writer_(writer), spec_(model.spec) {}
 
   void build() {
@@ -194,7 +192,7 @@ class OnnxDecoder {
 
 }  // namespace
 
-void build_onnx_decoder(OnnxWriter& writer, const Checkpoint& model, const std::map<std::string, OnnxForm>& forms) {
+void build_onnx_decoder(OnnxWriter& writer, const StoredModel& model, const std::map<std::string, OnnxForm>& forms) {
   check(model.spec.activation == "silu" || model.spec.activation == "gelu_tanh" || model.spec.activation == "gelu", "activation for ONNX",
         "silu, gelu_tanh or gelu", model.spec.activation);
   OnnxDecoder(writer, model, forms).build();

@@ -1,7 +1,5 @@
 #include "export/onnx_ops.h"
 
-#include <ATen/ATen.h>
-
 #include <cstring>
 
 #include "base/check.h"
@@ -52,8 +50,10 @@ std::string OnnxOps::numbers(const std::string& name, const std::vector<float>& 
 
 std::string OnnxOps::vector(const std::string& name) {
   if (!constants_.insert(name).second) return name;
-  const at::Tensor values = model_->weights.at(name).detach().to(at::kCPU, at::kFloat).contiguous();
-  writer_->constant(name, OnnxType::f32, values.sizes().vec(), values.const_data_ptr(), values.nbytes());
+  const StoredTensor& weight = model_->weight(name);
+  std::vector<float> values(static_cast<size_t>(weight.rows() * weight.columns()));
+  weight.values(0, weight.rows(), values.data());
+  writer_->constant(name, OnnxType::f32, weight.shape, values.data(), values.size() * sizeof(float));
   return name;
 }
 

@@ -3,14 +3,13 @@
 
 #include "export/onnx_weights.h"
 #include "formats/onnx.h"
-#include "model/checkpoint.h"
 
 namespace attar {
 
 /// Writes one node at a time and gives its output's name; constants are shared by value.
 class OnnxOps {
  public:
-  OnnxOps(OnnxWriter& writer, const Checkpoint& model, const std::map<std::string, OnnxForm>& forms)
+  OnnxOps(OnnxWriter& writer, const StoredModel& model, const std::map<std::string, OnnxForm>& forms)
       : writer_(&writer), model_(&model), forms_(&forms) {}
   using Attributes = std::vector<std::pair<std::string, OnnxAttribute>>;
 
@@ -40,7 +39,7 @@ class OnnxOps {
  private:
   const OnnxMatrix& matrix(const std::string& name);
   OnnxWriter* writer_;
-  const Checkpoint* model_;
+  const StoredModel* model_;
   const std::map<std::string, OnnxForm>* forms_;
   std::map<std::string, OnnxMatrix> declared_;
   std::map<std::string, std::string> transposed_;

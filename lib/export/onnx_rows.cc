@@ -1,10 +1,10 @@
 #include "export/onnx_rows.h"
 
-#include <ATen/ATen.h>
-
 #include <cstring>
 
 #include "base/check.h"
+#include "blocks/ggml_blocks.h"
+#include "stored/stored_model.h"
 
 namespace attar {
 namespace {
@@ -19,8 +19,8 @@ const OnnxInitializer& proven_initializer(const OnnxFile& file, const std::strin
 }
 
 [[noreturn]] void refuse_form(const std::string& name, const std::vector<int64_t>& shape, const OnnxInitializer& found) {
-  fail("ONNX initializer " + name, attar::str("a form of a parameter of shape ", at::IntArrayRef(shape)),
-       attar::str("type ", static_cast<int32_t>(found.type), " of ", at::IntArrayRef(found.shape)));
+  fail("ONNX initializer " + name, "a form of a parameter of shape " + shape_text(shape),
+       str("type ", static_cast<int32_t>(found.type), " of ", shape_text(found.shape)));
 }
 
 float float_at(std::span<const uint8_t> bytes, int64_t index) {
@@ -44,20 +44,16 @@ int64_t block_width(const OnnxInitializer& found, const std::vector<int64_t>& sh
 
 }  // namespace
 
-at::Tensor onnx_rows(const OnnxFile& file, const std::string& name, const std::vector<int64_t>& shape, int64_t begin, int64_t count) {
+std::vector<float> onnx_rows(const OnnxFile& file, const std::string& name, const std::vector<int64_t>& shape, int64_t begin, int64_t count) {
   const OnnxInitializer& found = proven_initializer(file, name);
   const int64_t columns = shape.size() == 2 ? shape[1] : 1;
-  std::vector<int64_t> part = shape;
-  part[0] = count;
+  std::vector<float> values(static_cast<size_t>(count * columns));
+  float* out = values.data();
   if ((found.type == OnnxType::f32 || found.type == OnnxType::f16) && found.shape == shape) {
-    const at::ScalarType stored = found.type == OnnxType::f32 ? at::kFloat : at::kHalf;
-    at::Tensor values = at::empty(part, stored);
-    const size_t each = c10::elementSize(stored);
-    std::memcpy(values.data_ptr(), found.bytes.data() + static_cast<size_t>(begin * columns) * each, values.nbytes());
-    return values.to(at::kFloat);
+    const GgmlType stored = found.type == OnnxType::f32 ? GgmlType::f32 : GgmlType::f16;
+    dequantize_rows(stored, found.bytes.data() + begin * ggml_row_bytes(stored, columns), out, count, columns);
+    return values;
   }
-  at::Tensor values = at::empty(part, at::kFloat);
-  float* out = values.data_ptr<float>();
   if (found.type == OnnxType::i8 && shape.size() == 2 && found.shape == std::vector<int64_t>{columns, shape[0]}) {
     const std::span<const uint8_t> scales = proven_scales(file, name, {shape[0]});
     for (int64_t row = 0; row < count; ++row) {

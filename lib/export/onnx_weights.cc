@@ -1,86 +1,82 @@
 #include "export/onnx_weights.h"
 
-#include <ATen/ATen.h>
-
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/check.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
+#include "blocks/ggml_half.h"
+#include "blocks/ggml_blocks.h"
 
 namespace attar {
 namespace {
 
 using ByteSink = std::function<void(const void*, size_t)>;
 constexpr int64_t kBlock = 32;
-constexpr int64_t kPieceElements = int64_t{1} << 22;
 
 int64_t blocks_in(int64_t columns) { return (columns + kBlock - 1) / kBlock; }
 
-const at::Tensor& matrix_of(const Checkpoint& model, const std::string& name) {
-  const auto found = model.weights.find(name);
-  if (found == model.weights.end()) fail("tensor " + name, "to be in the model", "nothing");
-  return found->second;
+std::vector<float> float_rows(const StoredTensor& weight, int64_t begin, int64_t count) {
+  std::vector<float> values(static_cast<size_t>(count * weight.columns()));
+  weight.values(begin, count, values.data());
+  return values;
 }
 
-at::Tensor float_rows(const Checkpoint& model, const std::string& name, int64_t begin, int64_t count) {
-  return matrix_of(model, name).detach().narrow(0, begin, count).to(at::kCPU, at::kFloat).contiguous();
-}
-
-/// Calls `take` with pieces [begin, begin + count) of `rows` that hold about kPieceElements.
-template <class Take>
-void for_pieces(int64_t rows, int64_t columns, const Take& take) {
-  const int64_t step = std::max<int64_t>(1, kPieceElements / std::max<int64_t>(columns, 1));
-  for (int64_t begin = 0; begin < rows; begin += step) take(begin, std::min(step, rows - begin));
-}
-
-[[noreturn]] void refuse_value(const std::string& name, const at::Tensor& values, int64_t begin, const char* type, float limit) {
-  const float* data = values.const_data_ptr<float>();
-  const int64_t columns = values.size(1);
-  int64_t at = 0;
-  while (at + 1 < values.numel() && std::fabs(data[at]) <= limit) ++at;
-  fail("tensor " + name, str("finite numbers that ", type, " can hold"), str(data[at], " at [", begin + at / columns, ", ", at % columns, "]"));
-}
-
-bool within(const at::Tensor& values, float limit) {
-  const float* data = values.const_data_ptr<float>();
-  const int64_t count = values.numel();
-  for (int64_t i = 0; i < count; ++i)
-    if (!(std::fabs(data[i]) <= limit)) return false;
-  return true;
-}
-
-/// The model's own integers and scales, null where it has none of a weight.
-const QuantizedTensor* own_int8(const Checkpoint& model, const std::string& name) {
-  const auto code = model.codes.find(name);
-  return code != model.codes.end() && code->second.type == GgmlType::i8 ? &code->second : nullptr;
+/// Error naming the first value whose magnitude is not `limit` at most.
+void check_values(const std::string& name, const std::vector<float>& values, int64_t begin, int64_t columns, const char* type, float limit) {
+  const auto refused = std::find_if(values.begin(), values.end(), [&](float value) { return !(std::fabs(value) <= limit); });
+  if (refused == values.end()) return;
+  const int64_t at = refused - values.begin();
+  fail("tensor " + name, str("finite numbers that ", type, " can hold"), str(*refused, " at [", begin + at / columns, ", ", at % columns, "]"));
 }
 
 /// One scale a row: the model's own, or largest magnitude / 127; 1 for a row of zeros.
-at::Tensor row_scales(const Checkpoint& model, const std::string& name) {
-  if (const QuantizedTensor* own = own_int8(model, name)) return own->scales.to(at::kCPU).contiguous();
-  const at::Tensor& weight = matrix_of(model, name);
-  at::Tensor scales = at::empty({weight.size(0)}, at::kFloat);
-  for_pieces(weight.size(0), weight.size(1), [&](int64_t begin, int64_t count) {
-    const at::Tensor values = float_rows(model, name, begin, count);
-    if (!within(values, std::numeric_limits<float>::max())) refuse_value(name, values, begin, "int8", std::numeric_limits<float>::max());
-    const at::Tensor scale = values.abs().amax(1) / 127.0f;
-    scales.narrow(0, begin, count).copy_(at::where(scale > 0, scale, at::ones_like(scale)));
+std::vector<float> row_scales(const StoredModel& model, const std::string& name, int64_t begin, int64_t count) {
+  std::vector<float> scales(static_cast<size_t>(count));
+  if (const StoredTensor* own = model.code(name, GgmlType::i8)) {
+    std::memcpy(scales.data(), own->scales.data() + begin * 4, scales.size() * sizeof(float));
+    return scales;
+  }
+  const StoredTensor& weight = model.weight(name);
+  const int64_t columns = weight.columns();
+  for_row_pieces(count, columns, [&](int64_t first, int64_t some) {
+    const std::vector<float> values = float_rows(weight, begin + first, some);
+    check_values(name, values, begin + first, columns, "int8", std::numeric_limits<float>::max());
+    for (int64_t row = 0; row < some; ++row) {
+      float largest = 0;
+      for (int64_t c = 0; c < columns; ++c) largest = std::max(largest, std::fabs(values[static_cast<size_t>(row * columns + c)]));
+      const float scale = largest / 127.0f;
+      scales[static_cast<size_t>(first + row)] = scale > 0 ? scale : 1;
+    }
   });
   return scales;
 }
 
-/// Integers of rows [begin, begin + count) beside their scales.
-at::Tensor int8_rows(const Checkpoint& model, const std::string& name, int64_t begin, const at::Tensor& scales) {
-  const int64_t count = scales.size(0);
-  if (const QuantizedTensor* own = own_int8(model, name)) return own->blocks.narrow(0, begin, count).to(at::kCPU).contiguous().view(at::kChar);
-  return at::round(float_rows(model, name, begin, count) / scales.unsqueeze(1)).clamp_(-127, 127).to(at::kChar);
+/// Integers of rows [begin, begin + count); `scales`: theirs.
+std::vector<int8_t> int8_rows(const StoredModel& model, const std::string& name, int64_t begin, int64_t count, const float* scales) {
+  const StoredTensor& weight = model.weight(name);
+  const int64_t columns = weight.columns();
+  std::vector<int8_t> rows(static_cast<size_t>(count * columns));
+  if (const StoredTensor* own = model.code(name, GgmlType::i8)) {
+    std::vector<uint8_t> room;
+    std::memcpy(rows.data(), own->rows_together(begin, count, room), rows.size());
+    return rows;
+  }
+  const std::vector<float> values = float_rows(weight, begin, count);
+  for (int64_t row = 0; row < count; ++row)
+    for (int64_t c = 0; c < columns; ++c) {
+      const auto at = static_cast<size_t>(row * columns + c);
+      rows[at] = static_cast<int8_t>(std::clamp(std::nearbyint(values[at] / scales[row]), -127.0f, 127.0f));
+    }
+  return rows;
 }
 
 /// ggml's q4_0 or q8_0 blocks -> bytes as MatMulNBits wants them, and scales.
-void repack(GgmlType type, const at::Tensor& blocks, int64_t count, std::vector<uint8_t>& packed, std::vector<float>& scales) {
+void repack(GgmlType type, const std::vector<uint8_t>& blocks, int64_t count, std::vector<uint8_t>& packed, std::vector<float>& scales) {
   const int64_t each = ggml_type_info(type).bytes;
-  const uint8_t* from = blocks.const_data_ptr<uint8_t>();
+  const uint8_t* from = blocks.data();
   const int64_t width = type == GgmlType::q4_0 ? kBlock / 2 : kBlock;
   packed.resize(static_cast<size_t>(count * width));
   scales.resize(static_cast<size_t>(count));
@@ -88,9 +84,7 @@ void repack(GgmlType type, const at::Tensor& blocks, int64_t count, std::vector<
   for (int64_t i = 0; i < count; ++i) {
     const uint8_t* block = from + i * each;
     uint8_t* to = packed.data() + i * width;
-    at::Half d;
-    std::memcpy(&d.x, block, 2);
-    scales[static_cast<size_t>(i)] = static_cast<float>(d);
+    scales[static_cast<size_t>(i)] = load_half(block);
     if (type == GgmlType::q4_0) {
       // Element j is in the low half of byte j, element j + 16 in its high half; here neighbours share a byte.
       for (int64_t j = 0; j < kBlock / 2; ++j) {
@@ -118,24 +112,32 @@ const char* onnx_form_name(OnnxForm form) {
   }
 }
 
-at::Tensor blocks_of_32(const Checkpoint& model, const std::string& name, GgmlType type, int64_t begin, int64_t count) {
-  const auto code = model.codes.find(name);
-  if (code != model.codes.end() && code->second.type == type) return code->second.blocks.narrow(0, begin, count).to(at::kCPU).contiguous();
-  at::Tensor values = float_rows(model, name, begin, count);
-  if (!within(values, std::numeric_limits<float>::max())) refuse_value(name, values, begin, ggml_type_info(type).name,
-      std::numeric_limits<float>::max());
-  const int64_t columns = values.size(1), filled = blocks_in(columns) * kBlock;
-  if (filled > columns) values = at::constant_pad_nd(values, {0, filled - columns}).contiguous();
-  at::Tensor blocks = at::empty({count, ggml_row_bytes(type, filled)}, at::kByte);
-  quantize_rows(type, values.const_data_ptr<float>(), blocks.data_ptr<uint8_t>(), count, filled);
+std::vector<uint8_t> blocks_of_32(const StoredModel& model, const std::string& name, GgmlType type, int64_t begin, int64_t count) {
+  const StoredTensor& weight = model.weight(name);
+  const int64_t columns = weight.columns(), filled = blocks_in(columns) * kBlock;
+  std::vector<uint8_t> blocks(static_cast<size_t>(count * ggml_row_bytes(type, filled)));
+  if (const StoredTensor* code = model.code(name, type)) {
+    std::vector<uint8_t> room;
+    std::memcpy(blocks.data(), code->rows_together(begin, count, room), blocks.size());
+    return blocks;
+  }
+  std::vector<float> values = float_rows(weight, begin, count);
+  check_values(name, values, begin, columns, ggml_type_info(type).name, std::numeric_limits<float>::max());
+  if (filled > columns) {
+    std::vector<float> wide(static_cast<size_t>(count * filled), 0.0f);
+    for (int64_t row = 0; row < count; ++row)
+      std::memcpy(wide.data() + row * filled, values.data() + row * columns, static_cast<size_t>(columns) * sizeof(float));
+    values.swap(wide);
+  }
+  quantize_rows(type, values.data(), blocks.data(), count, filled);
   return blocks;
 }
 
-OnnxMatrix::OnnxMatrix(const Checkpoint& model, std::string name, OnnxForm form) : model_(&model), name_(std::move(name)), form_(form) {
-  const at::Tensor& weight = matrix_of(model, name_);
-  if (weight.dim() != 2) fail("tensor " + name_, "two dimensions", attar::str(weight.sizes()));
-  rows_ = weight.size(0);
-  columns_ = weight.size(1);
+OnnxMatrix::OnnxMatrix(const StoredModel& model, std::string name, OnnxForm form) : model_(&model), name_(std::move(name)), form_(form) {
+  const StoredTensor& weight = model.weight(name_);
+  if (weight.shape.size() != 2) fail("tensor " + name_, "two dimensions", shape_text(weight.shape));
+  rows_ = weight.rows();
+  columns_ = weight.columns();
 }
 
 int64_t OnnxMatrix::bytes() const {
@@ -149,34 +151,38 @@ int64_t OnnxMatrix::bytes() const {
 }
 
 void OnnxMatrix::declare(OnnxWriter& writer) const {
-  const Checkpoint& model = *model_;
+  const StoredModel& model = *model_;
   const std::string name = name_;
   const int64_t rows = rows_, columns = columns_;
   if (form_ == OnnxForm::fp32 || form_ == OnnxForm::fp16) {
     const bool half = form_ == OnnxForm::fp16;
     const uint64_t size = static_cast<uint64_t>(rows * columns) * (half ? 2 : 4);
     writer.initializer(name, half ? OnnxType::f16 : OnnxType::f32, {rows, columns}, size, [&model, name, rows, columns, half](const ByteSink& sink) {
-      for_pieces(rows, columns, [&](int64_t begin, int64_t count) {
-        const at::Tensor values = float_rows(model, name, begin, count);
-        if (!half) return sink(values.const_data_ptr(), values.nbytes());
-        if (!within(values, 65504.0f)) refuse_value(name, values, begin, "fp16", 65504.0f);
-        const at::Tensor halves = values.to(at::kHalf);
-        sink(halves.const_data_ptr(), halves.nbytes());
+      std::vector<uint8_t> halves;
+      for_row_pieces(rows, columns, [&](int64_t begin, int64_t count) {
+        const std::vector<float> values = float_rows(model.weight(name), begin, count);
+        if (!half) return sink(values.data(), values.size() * sizeof(float));
+        check_values(name, values, begin, columns, "fp16", 65504.0f);
+        halves.resize(values.size() * 2);
+        quantize_rows(GgmlType::f16, values.data(), halves.data(), count, columns);
+        sink(halves.data(), halves.size());
       });
     });
   } else if (form_ == OnnxForm::int8) {
     writer.initializer(name, OnnxType::i8, {columns, rows}, static_cast<uint64_t>(rows * columns), [&model, name, rows,
         columns](const ByteSink& sink) {
-      const at::Tensor scales = row_scales(model, name);
-      at::Tensor whole = at::empty({columns, rows}, at::kChar);
-      for_pieces(rows, columns, [&](int64_t begin, int64_t count) {
-        whole.narrow(1, begin, count).copy_(int8_rows(model, name, begin, scales.narrow(0, begin, count)).t());
+      const std::vector<float> scales = row_scales(model, name, 0, rows);
+      std::vector<int8_t> whole(static_cast<size_t>(rows * columns));
+      for_row_pieces(rows, columns, [&](int64_t begin, int64_t count) {
+        const std::vector<int8_t> integers = int8_rows(model, name, begin, count, scales.data() + begin);
+        for (int64_t row = 0; row < count; ++row)
+          for (int64_t c = 0; c < columns; ++c) whole[static_cast<size_t>(c * rows + begin + row)] = integers[static_cast<size_t>(row * columns + c)];
       });
-      sink(whole.const_data_ptr(), whole.nbytes());
+      sink(whole.data(), whole.size());
     });
-    writer.initializer(name + "_scale", OnnxType::f32, {rows}, static_cast<uint64_t>(rows) * 4, [&model, name](const ByteSink& sink) {
-      const at::Tensor scales = row_scales(model, name);
-      sink(scales.const_data_ptr(), scales.nbytes());
+    writer.initializer(name + "_scale", OnnxType::f32, {rows}, static_cast<uint64_t>(rows) * 4, [&model, name, rows](const ByteSink& sink) {
+      const std::vector<float> scales = row_scales(model, name, 0, rows);
+      sink(scales.data(), scales.size() * sizeof(float));
     });
   } else {
     const GgmlType type = block_type(form_);
@@ -187,7 +193,7 @@ void OnnxMatrix::declare(OnnxWriter& writer) const {
       kept->clear();
       std::vector<uint8_t> packed;
       std::vector<float> scales;
-      for_pieces(rows, columns, [&](int64_t begin, int64_t count) {
+      for_row_pieces(rows, columns, [&](int64_t begin, int64_t count) {
         repack(type, blocks_of_32(model, name, type, begin, count), count * blocks, packed, scales);
         kept->insert(kept->end(), scales.begin(), scales.end());
         sink(packed.data(), packed.size());
@@ -203,21 +209,33 @@ void OnnxMatrix::declare(OnnxWriter& writer) const {
   }
 }
 
-at::Tensor OnnxMatrix::values(int64_t begin, int64_t count) const {
-  const at::Tensor own = float_rows(*model_, name_, begin, count);
-  if (form_ == OnnxForm::fp32) return own;
-  if (form_ == OnnxForm::fp16) return own.to(at::kHalf).to(at::kFloat);
+std::vector<float> OnnxMatrix::values(int64_t begin, int64_t count) const {
+  const int64_t wide = columns_;
+  if (form_ == OnnxForm::fp32) return float_rows(model_->weight(name_), begin, count);
+  std::vector<float> values(static_cast<size_t>(count * wide));
+  if (form_ == OnnxForm::fp16) {
+    const std::vector<float> own = float_rows(model_->weight(name_), begin, count);
+    for (size_t i = 0; i < values.size(); ++i) values[i] = fp16_to_fp32(fp32_to_fp16(own[i]));
+    return values;
+  }
   if (form_ == OnnxForm::int8) {
-    const QuantizedTensor* codes = own_int8(*model_, name_);
-    const at::Tensor largest = own.abs().amax(1) / 127.0f;
-    const at::Tensor scales = codes ? codes->scales.to(at::kCPU).narrow(0, begin, count) : at::where(largest > 0, largest, at::ones_like(largest));
-    return int8_rows(*model_, name_, begin, scales).to(at::kFloat) * scales.unsqueeze(1);
+    const std::vector<float> scales = row_scales(*model_, name_, begin, count);
+    const std::vector<int8_t> integers = int8_rows(*model_, name_, begin, count, scales.data());
+    for (int64_t row = 0; row < count; ++row)
+      for (int64_t c = 0; c < wide; ++c) {
+        const auto at = static_cast<size_t>(row * wide + c);
+        values[at] = static_cast<float>(integers[at]) * scales[static_cast<size_t>(row)];
+      }
+    return values;
   }
   const GgmlType type = block_type(form_);
-  const int64_t filled = blocks_in(columns_) * kBlock;
-  at::Tensor values = at::empty({count, filled}, at::kFloat);
-  dequantize_rows(type, blocks_of_32(*model_, name_, type, begin, count).const_data_ptr<uint8_t>(), values.data_ptr<float>(), count, filled);
-  return values.narrow(1, 0, columns_).contiguous();
+  const int64_t filled = blocks_in(wide) * kBlock;
+  std::vector<float> whole(static_cast<size_t>(count * filled));
+  dequantize_rows(type, blocks_of_32(*model_, name_, type, begin, count).data(), whole.data(), count, filled);
+  if (filled == wide) return whole;
+  for (int64_t row = 0; row < count; ++row)
+    std::memcpy(values.data() + row * wide, whole.data() + row * filled, static_cast<size_t>(wide) * sizeof(float));
+  return values;
 }
 
 }  // namespace attar

@@ -1,8 +1,6 @@
 #pragma once
-#include <ATen/core/Tensor.h>
-
 #include "formats/onnx.h"
-#include "model/checkpoint.h"
+#include "stored/stored_model.h"
 
 namespace attar {
 
@@ -19,23 +17,23 @@ const char* onnx_form_name(OnnxForm form);
 /// fp32, fp16: one initializer under the parameter's name. The others: that name for the integers and name + "_scale" for the scales.
 class OnnxMatrix {
  public:
-  OnnxMatrix(const Checkpoint& model, std::string name, OnnxForm form);
+  OnnxMatrix(const StoredModel& model, std::string name, OnnxForm form);
   void declare(OnnxWriter& writer) const;
   OnnxForm form() const { return form_; }
   int64_t rows() const { return rows_; }
   int64_t columns() const { return columns_; }
   int64_t bytes() const;
   /// The numbers that the file gives, computed from the model alone: rows [begin, begin + count), float32.
-  at::Tensor values(int64_t begin, int64_t count) const;
+  std::vector<float> values(int64_t begin, int64_t count) const;
 
  private:
-  const Checkpoint* model_;
+  const StoredModel* model_;
   std::string name_;
   OnnxForm form_;
   int64_t rows_ = 0, columns_ = 0;
 };
 
 /// Rows of a weight as ggml blocks of 32, the last one filled up with zeros: the model's own codes where it has them.
-at::Tensor blocks_of_32(const Checkpoint& model, const std::string& name, GgmlType type, int64_t begin, int64_t count);
+std::vector<uint8_t> blocks_of_32(const StoredModel& model, const std::string& name, GgmlType type, int64_t begin, int64_t count);
 
 }  // namespace attar

@@ -1,16 +1,16 @@
 #include "export/prove.h"
 
-#include <ATen/ATen.h>
-
 #include <cmath>
 #include <cstring>
 #include <set>
 
 #include "base/check.h"
+#include "blocks/ggml_blocks.h"
 #include "export/export.h"
 #include "export/gguf_rows.h"
+#include "export/pieces.h"
 #include "formats/gguf.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 
 namespace attar {
 namespace {
@@ -24,53 +24,66 @@ int64_t row_in_file(int64_t row, int64_t rows, int64_t heads) {
   return row - inside + (inside < half ? 2 * inside : 2 * (inside - half) + 1);
 }
 
-/// Rows [begin, begin + count) of a parameter as the file should hold them, in the parameter's own order.
-at::Tensor expected_bytes(const Checkpoint& model, const std::string& name, GgmlType type, bool add_one, const std::vector<float>* importance,
-                          int64_t begin, int64_t count) {
-  const auto code = model.codes.find(name);
-  if (code != model.codes.end() && code->second.type == type) return code->second.blocks.narrow(0, begin, count).to(at::kCPU).contiguous();
-  const at::Tensor stored = model.weights.at(name).detach().narrow(0, begin, count).to(at::kCPU).contiguous();
-  if (!add_one && plain_type(type) == stored.scalar_type()) return stored;
-  at::Tensor values = stored.to(at::kFloat);
-  if (add_one) values = values + 1;
-  if (type == GgmlType::f32) return values;
-  const int64_t columns = values.dim() == 2 ? values.size(1) : 1;
-  at::Tensor bytes = at::empty({count, ggml_row_bytes(type, columns)}, at::kByte);
-  quantize_rows(type, values.const_data_ptr<float>(), bytes.data_ptr<uint8_t>(), count, columns, importance ? importance->data() : nullptr);
+/// Rows of one parameter that are compared together, and where they should stand.
+struct ProvenPiece {
+  const GgufMapping* mapping;
+  const GgufTensor* tensor;
+  const uint8_t* from;                   ///< the parameter's first row in the file
+  const std::string* name;
+  const std::vector<float>* importance;
+  int64_t begin, count;
+};
+
+/// The piece as the file should hold it, in the parameter's own order.
+std::vector<uint8_t> expected_bytes(const StoredModel& model, const ProvenPiece& piece) {
+  const GgmlType type = piece.tensor->type;
+  const StoredTensor* stored = model.code(*piece.name, type);
+  const StoredTensor& weight = model.weight(*piece.name);
+  if (!stored && !piece.mapping->add_one && !weight.plus_one && weight.type == type) stored = &weight;
+  std::vector<uint8_t> bytes(static_cast<size_t>(piece.count * ggml_row_bytes(type, weight.columns()))), room;
+  if (stored) {
+    std::memcpy(bytes.data(), stored->rows_together(piece.begin, piece.count, room), bytes.size());
+    return bytes;
+  }
+  std::vector<float> values(static_cast<size_t>(piece.count * weight.columns()));
+  weight.values(piece.begin, piece.count, values.data());
+  if (piece.mapping->add_one)
+    for (float& value : values) value += 1;
+  quantize_rows(type, values.data(), bytes.data(), piece.count, weight.columns(), piece.importance ? piece.importance->data() : nullptr);
   return bytes;
 }
 
-/// Compares one parameter with its rows in the file, which begin at `from`.
-void prove_part(const Checkpoint& model, const std::string& name, const GgufMapping& mapping, const GgufTensor& tensor, const uint8_t* from,
-                const std::vector<float>* importance, Proof& proof) {
-  const at::Tensor& weight = model.weights.at(name);
-  const int64_t rows = weight.size(0), columns = weight.dim() == 2 ? weight.size(1) : 1, width = ggml_row_bytes(tensor.type, columns);
-  const int64_t step = std::max<int64_t>(1, (int64_t{1} << 22) / columns);
+/// Compares a piece with the file's rows.
+Proof prove_piece(const StoredModel& model, const ProvenPiece& piece) {
+  const StoredTensor& weight = model.weight(*piece.name);
+  const GgmlType type = piece.tensor->type;
+  const int64_t rows = weight.rows(), columns = weight.columns(), width = ggml_row_bytes(type, columns), count = piece.count;
   std::vector<uint8_t> gathered;
-  for (int64_t begin = 0; begin < rows; begin += step) {
-    const int64_t count = std::min(step, rows - begin);
-    const uint8_t* got = from + begin * width;
-    if (mapping.permute_heads > 0) {
-      gathered.resize(static_cast<size_t>(count * width));
-      for (int64_t row = 0; row < count; ++row)
-        std::memcpy(gathered.data() + row * width, from + row_in_file(begin + row, rows, mapping.permute_heads) * width, static_cast<size_t>(width));
-      got = gathered.data();
-    }
-    const at::Tensor expected = expected_bytes(model, name, tensor.type, mapping.add_one, importance, begin, count);
-    if (std::memcmp(expected.const_data_ptr(), got, static_cast<size_t>(count * width)) == 0) {
-      proof.elements += count * columns;
-      continue;
-    }
-    // Other bytes may still be the same numbers.
-    std::vector<float> wanted(static_cast<size_t>(count * columns)), found(wanted.size());
-    dequantize_rows(tensor.type, static_cast<const uint8_t*>(expected.const_data_ptr()), wanted.data(), count, columns);
-    dequantize_rows(tensor.type, got, found.data(), count, columns);
-    compare_values(name, wanted.data(), found.data(), count * columns, columns, begin, proof);
-    if (proof.faults.size() >= kMostFaults) return;
+  const uint8_t* got = piece.from + piece.begin * width;
+  if (piece.mapping->permute_heads > 0) {
+    gathered.resize(static_cast<size_t>(count * width));
+    for (int64_t row = 0; row < count; ++row)
+      std::memcpy(gathered.data() + row * width, piece.from + row_in_file(piece.begin + row, rows, piece.mapping->permute_heads) * width,
+                  static_cast<size_t>(width));
+    got = gathered.data();
   }
+  Proof proof;
+  const std::vector<uint8_t> expected = expected_bytes(model, piece);
+  if (std::memcmp(expected.data(), got, expected.size()) == 0) {
+    proof.elements = count * columns;
+    return proof;
+  }
+  // Other bytes may still be the same numbers.
+  std::vector<float> wanted(static_cast<size_t>(count * columns)), found(wanted.size());
+  const auto numbers = [&](const uint8_t* bytes, std::vector<float>& out) {
+    const StoredTensor rows_of{type, {count, columns}, {bytes, expected.size()}};
+    rows_of.values(0, count, out.data());
+  };
+  numbers(expected.data(), wanted);
+  numbers(got, found);
+  compare_values(*piece.name, wanted.data(), found.data(), count * columns, columns, piece.begin, proof);
+  return proof;
 }
-
-std::string shape_text(const std::vector<int64_t>& shape) { return attar::str(at::IntArrayRef(shape)); }
 
 /// The importance matrix that a file says it was made with, if it still lies beside it.
 Imatrix imatrix_of(const GgufFile& file) {
@@ -98,11 +111,13 @@ void compare_values(const std::string& tensor, const float* expected, const floa
   proof.elements += count;
 }
 
-Proof prove_gguf(const fs::path& path, const Checkpoint& model, const Imatrix& imatrix) {
+Proof prove_gguf(const fs::path& path, const StoredModel& model, const Imatrix& imatrix) {
   const GgufFile file(path);
   Proof proof;
   std::set<std::string> used;
-  for (const GgufMapping& mapping : gguf_mapping(model.spec)) {
+  const std::vector<GgufMapping> mappings = gguf_mapping(model.spec);
+  std::vector<ProvenPiece> pieces;
+  for (const GgufMapping& mapping : mappings) {
     if (proof.faults.size() >= kMostFaults) return proof;
     used.insert(mapping.gguf);
     const GgufTensor* tensor = file.find(mapping.gguf);
@@ -118,10 +133,26 @@ Proof prove_gguf(const fs::path& path, const Checkpoint& model, const Imatrix& i
             uses_importance(tensor->type) ? &found->second : nullptr;
     const uint8_t* from = file.bytes(*tensor).data();
     for (const std::string& source : mapping.sources) {
-      prove_part(model, source, mapping, *tensor, from, importance, proof);
-      from += model.weights.at(source).size(0) * ggml_row_bytes(tensor->type, rows.columns());
+      const int64_t all = model.weight(source).rows(), step = rows.rows_at_a_time();
+      for (int64_t begin = 0; begin < all; begin += step)
+        pieces.push_back({&mapping, tensor, from, &source, importance, begin, std::min(step, all - begin)});
+      from += all * ggml_row_bytes(tensor->type, rows.columns());
     }
-    file.release(*tensor);
+  }
+  std::vector<Proof> proofs(pieces.size());
+  for_all_pieces(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const auto at = static_cast<size_t>(i);
+    proofs[at] = prove_piece(model, pieces[at]);
+    // The last piece of a tensor: its pages are not needed any more.
+    if (at + 1 == pieces.size() || pieces[at + 1].tensor != pieces[at].tensor) file.release(*pieces[at].tensor);
+  });
+  // One fault a parameter: the first.
+  const std::string* faulty = nullptr;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    proof.elements += proofs[i].elements;
+    if (proofs[i].faults.empty() || faulty == pieces[i].name || proof.faults.size() >= kMostFaults) continue;
+    faulty = pieces[i].name;
+    proof.faults.push_back(proofs[i].faults.front());
   }
   for (const ComputedTensor& computed : gguf_rope_tensors(model.spec)) {
     used.insert(computed.name);
@@ -150,7 +181,7 @@ void demand_proven(const Proof& proof, const fs::path& written) {
   throw Error(std::move(faults));
 }
 
-std::vector<Fault> compare_with_model(const fs::path& path, const Checkpoint& model) {
+std::vector<Fault> compare_with_model(const fs::path& path, const StoredModel& model) {
   std::error_code ignored;
   if (path.extension() == ".gguf") return prove_gguf(path, model, imatrix_of(GgufFile(path))).faults;
   if (path.extension() == ".onnx") return prove_onnx(path, model).faults;

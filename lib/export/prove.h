@@ -1,6 +1,6 @@
 #pragma once
 #include "formats/imatrix.h"
-#include "model/checkpoint.h"
+#include "stored/stored_model.h"
 
 namespace attar {
 
@@ -12,11 +12,11 @@ struct Proof {
 
 /// Reads a GGUF file back and compares every element, bit for bit, with the model's own codes where the file has their type, else with the
 /// model's value rounded to the type the file has. Rows are put back into the model's order by a rule of its own.
-Proof prove_gguf(const fs::path& file, const Checkpoint& model, const Imatrix& imatrix);
+Proof prove_gguf(const fs::path& file, const StoredModel& model, const Imatrix& imatrix);
 
 /// The same for an ONNX file of ours and for a Hugging Face folder.
-Proof prove_onnx(const fs::path& model_file, const Checkpoint& model);
-Proof prove_hf(const fs::path& folder, const Checkpoint& model);
+Proof prove_onnx(const fs::path& model_file, const StoredModel& model);
+Proof prove_hf(const fs::path& folder, const StoredModel& model);
 
 /// Throws the proof's faults as one Error, saying that nothing was kept, after removing `written`.
 void demand_proven(const Proof& proof, const fs::path& written);

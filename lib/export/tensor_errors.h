@@ -1,6 +1,6 @@
 #pragma once
 #include "base/json.h"
-#include "model/checkpoint.h"
+#include "stored/stored_model.h"
 
 namespace attar {
 
@@ -16,10 +16,13 @@ class RelativeError {
 
 /// Adds `error` to each entry of a GGUF export's list of tensors: that of the file's dequantized values against the model's, read a few rows at a
 /// time.
-void add_tensor_errors(const fs::path& gguf, const Checkpoint& model, Json& tensors);
+void add_tensor_errors(const fs::path& gguf, const StoredModel& model, Json& tensors);
+
+/// The same of an ONNX export's list.
+void add_onnx_errors(const fs::path& model_file, const StoredModel& model, Json& tensors);
 
 /// The same of a model whose weights were put on a grid, against the weights before: a list of name, type, shape, bytes and error of every coded
 /// weight.
-Json coded_tensor_errors(const Checkpoint& model, const StateDict& before);
+Json coded_tensor_errors(const StoredModel& model, const StoredModel& before);
 
 }  // namespace attar

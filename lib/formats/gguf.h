@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -70,19 +71,25 @@ class GgufFile {
   std::map<std::string, size_t> index_;
 };
 
-/// Writes GGUF v3 (alignment 32): declare metadata and tensors, then stream bytes in that order, then commit().
+/// Writes GGUF v3 (alignment 32): declare metadata and tensors, then stream bytes in that order, or give them in any order, then commit().
 class GgufWriter {
  public:
   struct Declared { std::string name; GgmlType type; std::vector<int64_t> shape; };
   GgufWriter(const fs::path& path, const GgufMetadata& metadata, std::vector<Declared> tensors);
   void write(const void* data, size_t size);  ///< bytes of the current tensor, in pieces; padding is ours
-  void commit();
+  /// From here on bytes come by write_at() alone; the whole file's room is taken.
+  void any_order();
+  /// Bytes [offset, offset + size) of tensor number `tensor`, each byte once; several threads may call it at once.
+  void write_at(size_t tensor, uint64_t offset, const void* data, size_t size);
+  void commit();  ///< Error if bytes are missing
 
  private:
   AtomicFile file_;
-  std::vector<uint64_t> sizes_;
+  std::vector<uint64_t> sizes_, offsets_;  ///< bytes of each tensor; where it begins in the data section
   size_t current_ = 0;
-  uint64_t written_ = 0;
+  uint64_t written_ = 0, data_begin_ = 0, data_size_ = 0;
+  bool any_order_ = false;
+  std::atomic<uint64_t> given_{0};  ///< by write_at()
   void pad();
 };
 

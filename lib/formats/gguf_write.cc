@@ -79,9 +79,12 @@ GgufWriter::GgufWriter(const fs::path& path, const GgufMetadata& metadata, std::
     if (__builtin_add_overflow(offset, gguf_layout::padded(size, gguf_layout::kAlignment, where), &offset))
       fail(where, "an end below 2^64 bytes", "more");
     sizes_.push_back(size);
+    offsets_.push_back(offset - gguf_layout::padded(size, gguf_layout::kAlignment, where));
   }
+  data_size_ = offset;
   file_.write(header);
   pad();
+  data_begin_ = file_.position();
 }
 
 void GgufWriter::pad() {
@@ -107,7 +110,27 @@ void GgufWriter::write(const void* data, size_t size) {
   }
 }
 
+void GgufWriter::any_order() {
+  if (current_ != 0 || written_ != 0) fail(file_.temporary().string() + ": tensor data", "to come in one way", "some in order before");
+  any_order_ = true;
+  current_ = sizes_.size();
+  file_.extend(data_begin_ + data_size_);
+}
+
+void GgufWriter::write_at(size_t tensor, uint64_t offset, const void* data, size_t size) {
+  if (!any_order_ || tensor >= sizes_.size() || offset > sizes_[tensor] || size > sizes_[tensor] - offset)
+    fail(file_.temporary().string() + ": tensor data", "bytes inside a declared tensor", str(size, " at ", offset, " of tensor ", tensor));
+  file_.write_at(data_begin_ + offsets_[tensor] + offset, data, size);
+  given_ += size;
+}
+
 void GgufWriter::commit() {
+  if (any_order_) {
+    uint64_t all = 0;
+    for (const uint64_t size : sizes_) all += size;
+    if (given_ != all)
+      fail(file_.temporary().string() + ": tensor data", str(all, " bytes, as declared"), str(given_.load()), "the writer was not given all bytes");
+  }
   if (current_ != sizes_.size())
     fail(file_.temporary().string() + ": tensor data", str(sizes_.size(), " whole tensors, as declared"), str(current_),
          "the writer was not given all bytes");

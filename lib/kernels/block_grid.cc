@@ -1,8 +1,8 @@
 #include "kernels/block_grid.h"
 
 #include "base/check.h"
-#include "kernels/blocks_k_scales.h"
-#include "kernels/blocks_ternary.h"
+#include "blocks/blocks_k_scales.h"
+#include "blocks/blocks_ternary.h"
 #include "kernels/grid_math.h"
 
 namespace attar {

@@ -1,9 +1,9 @@
 // Blocks of ggml on the GPU, one thread a block: the same inline functions as the CPU's specification, so the same bytes (--fmad=false).
 #include "formats/ggml_types.h"
-#include "kernels/blocks_32.h"
-#include "kernels/blocks_decode.h"
-#include "kernels/blocks_k_encode.h"
-#include "kernels/blocks_ternary.h"
+#include "blocks/blocks_32.h"
+#include "blocks/blocks_decode.h"
+#include "blocks/blocks_k_encode.h"
+#include "blocks/blocks_ternary.h"
 #include "kernels/cuda_launch.cuh"
 
 namespace attar {

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "base/check.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 #include "kernels/grid_math.h"
 
 namespace attar {

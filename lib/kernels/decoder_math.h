@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/ggml_half.h"
+#include "blocks/ggml_half.h"
 #include "kernels/vector_math.h"
 
 // Arithmetic of rmsnorm, rope and swiglu for one value, and for one row shared by a team: a CUDA thread block, or one thread.

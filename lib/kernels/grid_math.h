@@ -4,9 +4,9 @@
 
 #include "formats/ggml_types.h"
 #include "kernels/block_grid.h"
-#include "kernels/blocks_32.h"
-#include "kernels/blocks_decode.h"
-#include "kernels/blocks_k.h"
+#include "blocks/blocks_32.h"
+#include "blocks/blocks_decode.h"
+#include "blocks/blocks_k.h"
 
 // Codes beside scales that are there already, and the slopes of scales that are learned: the arithmetic of one weight, for host and device.
 namespace attar {

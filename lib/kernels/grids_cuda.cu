@@ -1,7 +1,7 @@
 // Fake quantization beside scales that are kept or learned, int8 rows, and rounding with importance, on the GPU: the same inline functions as the
 // CPU's, so the same bits (--fmad=false).
-#include "kernels/blocks_32_searched.h"
-#include "kernels/blocks_k_encode.h"
+#include "blocks/blocks_32_searched.h"
+#include "blocks/blocks_k_encode.h"
 #include "kernels/cuda_launch.cuh"
 #include "kernels/grid_math.h"
 

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "kernels/block_grid.h"
-#include "kernels/blocks_decode.h"
-#include "kernels/blocks_encode.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/blocks_decode.h"
+#include "blocks/blocks_encode.h"
+#include "blocks/ggml_blocks.h"
 
 namespace attar {
 namespace {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/host_device.h"
+#include "blocks/host_device.h"
 
 // Elementary functions without branches or calls, so that a loop over them becomes vector code on whatever instruction set its function is
 // compiled for. No fused multiply-add: every instruction set gives the same value. The double overloads are libm's: they serve checks in float64.

@@ -1,150 +1,165 @@
 #include "model/checkpoint.h"
 
 #include <ATen/ATen.h>
+#include <sys/mman.h>
 
-#include <algorithm>
 #include <cstring>
-#include <sstream>
 
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "model/load_parts.h"
-#include "spec/gguf_names.h"
+#include "model/tensors.h"
 
 namespace attar {
 namespace {
 
-enum class CheckpointKind { hugging_face, gguf, onnx };
-struct CheckpointPlace {
-  CheckpointKind kind;
-  fs::path path;    ///< folder (hugging_face) or file
-  fs::path folder;  ///< where tokenizer and card lie
-};
+constexpr int64_t kCopiedAtATime = int64_t{1} << 22;  // bytes
 
-bool is_hub_name(const std::string& text) {
-  const size_t slash = text.find('/');
-  if (slash == std::string::npos || slash == 0 || slash + 1 == text.size() || text.find('/', slash + 1) != std::string::npos) return false;
-  return text[0] != '.' && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == '/';
+std::optional<at::ScalarType> plain_type(GgmlType type) {
+  switch (type) {
+    case GgmlType::f64: return at::kDouble;
+    case GgmlType::f32: return at::kFloat;
+    case GgmlType::f16: return at::kHalf;
+    case GgmlType::bf16: return at::kBFloat16;
+    default: return std::nullopt;
+  }
+}
+
+GgmlType type_of(at::ScalarType type) {
+  switch (type) {
+    case at::kDouble: return GgmlType::f64;
+    case at::kFloat: return GgmlType::f32;
+    case at::kHalf: return GgmlType::f16;
+    case at::kBFloat16: return GgmlType::bf16;
+    default: fail("weights to write", "float32, float16, bfloat16 or float64", c10::toString(type));
+  }
+}
+
+/// A tensor of its own with these bytes, copied by all threads.
+at::Tensor copy_of_bytes(std::span<const uint8_t> bytes, const std::vector<int64_t>& shape, at::ScalarType type) {
+  const at::Tensor copy = room_for(shape, type);
+  auto* to = static_cast<uint8_t*>(copy.data_ptr());
+  const auto size = static_cast<int64_t>(bytes.size());
+#pragma omp parallel for schedule(static) if (size > kCopiedAtATime)
+  for (int64_t at = 0; at < size; at += kCopiedAtATime)
+    std::memcpy(to + at, bytes.data() + at, static_cast<size_t>(std::min(kCopiedAtATime, size - at)));
+  return copy;
+}
+
+/// Bytes that lie together as a tensor under `options`. With keep_dtype on the CPU nothing is copied: the tensor lies where the bytes do, which
+/// `owner` keeps, and must not be written to; else it has memory of its own.
+at::Tensor tensor_of_bytes(std::span<const uint8_t> bytes, at::ScalarType stored, const std::vector<int64_t>& shape, const LoadOptions& options,
+                           std::shared_ptr<const void> owner) {
+  const auto type = at::TensorOptions(stored);
+  if (bytes.empty()) return at::empty(shape, type).to(options.device, options.keep_dtype ? stored : options.dtype);
+  void* data = const_cast<uint8_t*>(bytes.data());
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % c10::elementSize(stored) == 0;
+  // safetensors promises no alignment: such a tensor is copied byte by byte first.
+  if (!aligned) return copy_of_bytes(bytes, shape, stored).to(options.device, options.keep_dtype ? stored : options.dtype);
+  if (!options.keep_dtype && options.device.is_cpu() && options.dtype == stored) return copy_of_bytes(bytes, shape, stored);
+  const at::Tensor view = at::from_blob(data, shape, [owner](void*) {}, type);
+  if (options.keep_dtype) return view.to(options.device);
+  if (options.device.is_cpu()) return room_for(shape, options.dtype).copy_(view);
+  return view.to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true);
+}
+
+at::Tensor weight_of(const StoredTensor& stored, const LoadOptions& options) {
+  const auto type = plain_type(stored.type);
+  if (type && stored.plain()) return tensor_of_bytes(stored.bytes, *type, stored.shape, options, stored.owner);
+  if (type && !stored.plus_one) {
+    at::Tensor rows = at::empty(stored.shape, *type);
+    const int64_t width = stored.row_bytes();
+    for (int64_t row = 0; row < stored.rows(); ++row)
+      std::memcpy(static_cast<uint8_t*>(rows.data_ptr()) + row * width, stored.row(row), static_cast<size_t>(width));
+    return rows.to(options.device, options.keep_dtype ? *type : options.dtype);
+  }
+  at::Tensor values = room_for(stored.shape, at::kFloat);
+  for_row_pieces(stored.rows(), stored.columns(), [&](int64_t begin, int64_t count) {
+    stored.values(begin, count, values.data_ptr<float>() + begin * stored.columns());
   });
+  return values.to(options.device, options.keep_dtype ? at::kFloat : options.dtype);
 }
 
-bool begins_like_gguf(const fs::path& path) {
-  const MappedFile file(path);
-  return file.bytes().size() >= 4 && std::memcmp(file.bytes().data(), "GGUF", 4) == 0;
+QuantizedTensor code_of(const StoredTensor& stored) {
+  LoadOptions as_stored;
+  as_stored.keep_dtype = true;
+  QuantizedTensor code{stored.type, stored.shape, {}};
+  const std::vector<int64_t> shape{stored.rows(), stored.row_bytes()};
+  if (stored.permuted_heads == 0) {
+    code.blocks = tensor_of_bytes(stored.bytes, at::kByte, shape, as_stored, stored.owner);
+  } else {
+    code.blocks = at::empty(shape, at::kByte);
+    for (int64_t row = 0; row < shape[0]; ++row)
+      std::memcpy(code.blocks.data_ptr<uint8_t>() + row * shape[1], stored.row(row), static_cast<size_t>(shape[1]));
+  }
+  if (stored.type == GgmlType::i8) code.scales = tensor_of_bytes(stored.scales, at::kFloat, {shape[0]}, as_stored, stored.owner);
+  return code;
 }
 
-/// What kind of model lies at `path`.
-CheckpointPlace find_checkpoint(const fs::path& path) {
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) {
-    const std::string text = path.string(), suffix = path.extension().string();
-    if (is_hub_name(text) && suffix != ".gguf" && suffix != ".onnx")
-      fail("model " + text, "a folder or file on this machine", "a name of the Hugging Face hub or a missing path",
-           "fetch it with: hf download " + text + " --local-dir " + path.filename().string());
-    fail("model " + text, "to be there", "nothing");
-  }
-  if (!fs::is_directory(path)) {
-    if (path.extension() == ".onnx") return {CheckpointKind::onnx, path, path.parent_path()};
-    if (path.extension() == ".gguf" || begins_like_gguf(path)) return {CheckpointKind::gguf, path, path.parent_path()};
-    if (path.filename() == "config.json" || path.extension() == ".safetensors")
-      fail("model " + path.string(), "the folder of config.json and safetensors", "a file of it", "give " + path.parent_path().string());
-    fail("model " + path.string(), "a Hugging Face folder, a .gguf file or an ONNX folder", "a file of another kind");
-  }
-  const bool config = fs::exists(path / "config.json");
-  const bool tensors = fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json");
-  if (config && tensors) {
-    if (fs::exists(path / "model.safetensors") && fs::exists(path / "model.safetensors.index.json"))
-      fail("model " + path.string(), "model.safetensors or the shards of model.safetensors.index.json", "both", "remove the one that is not meant");
-    return {CheckpointKind::hugging_face, path, path};
-  }
-  std::vector<fs::path> ggufs;
-  for (const auto& entry : fs::directory_iterator(path))
-    if (entry.path().extension() == ".gguf") ggufs.push_back(entry.path());
-  if (fs::exists(path / "model.onnx")) {
-    if (!ggufs.empty()) fail("model " + path.string(), "one model", "model.onnx and " + ggufs[0].filename().string(), "name the file");
-    return {CheckpointKind::onnx, path / "model.onnx", path};
-  }
-  if (!config && !tensors && ggufs.size() == 1) return {CheckpointKind::gguf, ggufs[0], path};
-  if (!config && ggufs.size() > 1) fail("model " + path.string(), "one .gguf file", str(ggufs.size(), " of them"), "name the file");
-  const bool pickled = fs::exists(path / "pytorch_model.bin") || fs::exists(path / "pytorch_model.bin.index.json");
-  fail("model " + path.string(), "config.json and model.safetensors", config ? "no safetensors" : "no config.json",
-       pickled ? "pytorch_model.bin runs code when it is read: save the model as safetensors first" : "");
-}
-
-ModelSpec hugging_face_spec(const fs::path& folder) {
-  const fs::path file = folder / "config.json";
-  ModelSpec spec = spec_from_config(read_json(file), file.string());
-  if (const fs::path generation = folder / "generation_config.json"; fs::exists(generation)) {
-    // Ids named here win over config.json's, as in transformers.
-    const Json facts = read_json(generation);
-    if (facts.is_object() && facts.contains("eos_token_id")) {
-      const Json& eos = facts["eos_token_id"];
-      const Json list = eos.is_array() ? eos : Json::array({eos});
-      std::vector<int64_t> ids;
-      for (const Json& id : list)
-        if (id.is_number_integer()) ids.push_back(id.get<int64_t>());
-      if (!ids.empty()) spec.eos = ids;
-    }
-  }
-  return spec;
-}
-
-/// `key: value` of a card's front matter; a list gives its first entry. "" if absent.
-std::string card_entry(const fs::path& card, const std::string& key) {
-  std::error_code ignored;
-  if (!fs::is_regular_file(card, ignored) || fs::file_size(card, ignored) > (1 << 24)) return "";
-  std::istringstream in(read_file(card));
-  std::string line;
-  if (!std::getline(in, line) || line.substr(0, 3) != "---") return "";
-  const auto trimmed = [](std::string text) {
-    while (!text.empty() && std::string(" \t\r\"'").find(text.back()) != std::string::npos) text.pop_back();
-    const size_t begin = text.find_first_not_of(" \t\"'");
-    return begin == std::string::npos ? std::string() : text.substr(begin);
-  };
-  while (std::getline(in, line) && line.substr(0, 3) != "---") {
-    if (!line.starts_with(key + ":")) continue;
-    const std::string value = trimmed(line.substr(key.size() + 1));
-    if (!value.empty()) return value;
-    if (std::getline(in, line)) {
-      const std::string item = trimmed(line);
-      if (item.starts_with("- ")) return trimmed(item.substr(2));
-    }
-    return "";
-  }
-  return "";
+/// The tensor as a stored one lies there, on the CPU; the result keeps it.
+StoredTensor view_of(const at::Tensor& tensor, GgmlType type, const std::vector<int64_t>& shape) {
+  const auto kept = std::make_shared<const at::Tensor>(tensor.detach().to(at::kCPU).contiguous());
+  StoredTensor stored;
+  stored.type = type;
+  stored.shape = shape;
+  stored.bytes = {static_cast<const uint8_t*>(kept->const_data_ptr()), kept->nbytes()};
+  stored.owner = kept;
+  return stored;
 }
 
 }  // namespace
 
-ModelSpec load_spec(const fs::path& path) {
-  const CheckpointPlace place = find_checkpoint(path);
-  if (place.kind == CheckpointKind::gguf) return spec_from_gguf(GgufFile(place.path));
-  if (place.kind == CheckpointKind::onnx) return onnx_spec(place.path);
-  return hugging_face_spec(place.path);
+at::Tensor room_for(const std::vector<int64_t>& shape, at::ScalarType type) {
+  constexpr uintptr_t kPage = 4096;
+  constexpr size_t kLargePage = size_t{1} << 21;
+  at::Tensor room = at::empty(shape, at::TensorOptions(type));
+#ifdef MADV_HUGEPAGE
+  if (room.nbytes() >= kLargePage) {
+    const auto data = reinterpret_cast<uintptr_t>(room.data_ptr());
+    const uintptr_t begin = (data + kPage - 1) / kPage * kPage, end = (data + room.nbytes()) / kPage * kPage;
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a wish: whether it is granted changes no value
+  }
+#endif
+  return room;
 }
 
 Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options) {
-  const CheckpointPlace place = find_checkpoint(path);
+  StoredModel stored = read_stored(path, options.tokenizer);
   Checkpoint checkpoint;
-  fs::path tokenizer = place.folder;
-  if (place.kind == CheckpointKind::gguf) {
-    checkpoint = gguf_checkpoint(place.path, options);
-    tokenizer = place.path;
-  } else if (place.kind == CheckpointKind::onnx) {
-    checkpoint = onnx_checkpoint(place.path, options);
-  } else {
-    checkpoint.spec = hugging_face_spec(place.path);
-    checkpoint.weights = hf_weights(place.path, checkpoint.spec, options);
-    checkpoint.codes = hf_codes(place.path, checkpoint.spec);
+  // Values rounded to another type are no longer those of the codes.
+  const bool keep_codes = options.keep_dtype || options.dtype == at::kFloat;
+  for (const auto& [name, weight] : stored.weights) {
+    checkpoint.weights[name] = weight_of(weight, options);
+    const auto code = stored.codes.find(name);
+    if (keep_codes && code != stored.codes.end()) checkpoint.codes[name] = code_of(code->second);
+    if (!options.keep_dtype && weight.release) weight.release();
   }
-  if (place.kind != CheckpointKind::gguf) {
-    if (checkpoint.license.empty()) checkpoint.license = card_entry(place.folder / "README.md", "license");
-    if (checkpoint.base_model.empty()) checkpoint.base_model = card_entry(place.folder / "README.md", "base_model");
-  }
-  if (options.tokenizer && has_tokenizer(tokenizer)) checkpoint.tokenizer = load_tokenizer(tokenizer);
+  checkpoint.spec = std::move(stored.spec);
+  checkpoint.tokenizer = std::move(stored.tokenizer);
+  checkpoint.license = std::move(stored.license);
+  checkpoint.base_model = std::move(stored.base_model);
   return checkpoint;
+}
+
+StoredModel stored_view(const Checkpoint& checkpoint) {
+  StoredModel stored;
+  stored.spec = checkpoint.spec;
+  stored.tokenizer = checkpoint.tokenizer;
+  stored.license = checkpoint.license;
+  stored.base_model = checkpoint.base_model;
+  for (const auto& [name, weight] : checkpoint.weights) stored.weights[name] = view_of(weight, type_of(weight.scalar_type()), weight.sizes().vec());
+  for (const auto& [name, code] : checkpoint.codes) {
+    StoredTensor& own = stored.codes[name] = view_of(code.blocks, code.type, code.shape);
+    if (code.type != GgmlType::i8) continue;
+    const StoredTensor scales = view_of(code.scales, GgmlType::f32, {code.shape[0]});
+    own.scales = scales.bytes;
+    own.owner = std::make_shared<const std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>>(own.owner, scales.owner);
+  }
+  return stored;
+}
+
+void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, at::ScalarType dtype, int64_t shard_bytes) {
+  write_hf(stored_view(checkpoint), folder, type_of(dtype), shard_bytes);
 }
 
 std::string checkpoint_fingerprint(const Checkpoint& checkpoint) {

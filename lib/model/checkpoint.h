@@ -5,10 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "base/files.h"
-#include "formats/ggml_types.h"
-#include "spec/model_spec.h"
-#include "tokenizer/tokenizer.h"
+#include "stored/stored_model.h"
 
 namespace attar {
 
@@ -38,16 +35,14 @@ struct LoadOptions {
   at::Device device = at::kCPU;
   bool tokenizer = true;              ///< false: do not look for one
 };
-/// M of the command line: a Hugging Face folder or artifact (config.json + safetensors [+ codes.safetensors]), a .gguf file, or an ONNX
-/// folder written by attar. Refuses by name: unknown architecture, unmapped, missing or misshapen tensors, dtypes it does not convert.
-/// "owner/name" that is no path: Error with the command that fetches it.
+/// What read_stored reads, as tensors: dequantized, permutation of heads undone, Gemma's norms as Hugging Face has them. Codes are kept where the
+/// weights are float32 (or as stored).
 Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options = {});
 
-/// Facts without weights: spec and tokenizer only (mapped headers).
-ModelSpec load_spec(const fs::path& path);
+/// The checkpoint as one at rest, for what writes files; on the CPU its tensors are not copied and must outlive nothing: they are kept.
+StoredModel stored_view(const Checkpoint& checkpoint);
 
-/// Hugging Face layout into `folder` (made by the caller, e.g. AtomicFolder::path()): config.json, generation_config.json, model.safetensors
-/// (sharded with an index above `shard_bytes`), tokenizer files, codes.safetensors when there are codes, README.md as a short card.
+/// Hugging Face layout into `folder` (write_hf).
 void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, at::ScalarType dtype = at::kFloat,
                      int64_t shard_bytes = int64_t{5} << 30);
 

@@ -7,6 +7,7 @@
 #include "base/yaml.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
+#include "plan/packed_folder.h"
 #include "plan/recipe.h"
 #include "report/terminal.h"
 #include "spec/gguf_names.h"
@@ -110,6 +111,11 @@ Json inspect_folder(const fs::path& path) {
     out["stages"] = std::move(stages);
     return out;
   }
+  if (fs::exists(path / "packed.json")) {
+    out = packed_facts(path);
+    out["bytes"] = folder_bytes(path);
+    return out;
+  }
   if (config) {
     out["kind"] = "hf";
     const Json json = read_json(path / "config.json");
@@ -132,7 +138,8 @@ Json inspect_folder(const fs::path& path) {
   if (fs::exists(path / "model.safetensors") || fs::exists(path / "model.safetensors.index.json"))
     out["tensors"] = safetensors_list(SafetensorsFolder(path).tensors());
   if (!manifest && !config && !out.contains("tokenizer") && out["kind"] != "onnx")
-    fail(path.string(), "a model, an artifact, a tokenizer, a cache or a run", "a folder without config.json, manifest.json or tokenizer");
+    fail(path.string(), "a model, an artifact, a tokenizer, a cache, packed rows or a run",
+         "a folder without config.json, manifest.json, packed.json or tokenizer");
   if (!manifest && !config && out.contains("tokenizer")) out["kind"] = "tokenizer";
   return out;
 }
@@ -213,6 +220,8 @@ std::vector<Fault> verify_path(const fs::path& path) {
       return faults;
     }
     if (fs::is_directory(path) && fs::exists(path / "manifest.json")) faults = verify_manifest(path, false);
+    if (fs::is_directory(path) && fs::exists(path / "packed.json"))
+      for (Fault& fault : verify_packed(path)) faults.push_back(std::move(fault));
     if (faults.empty()) inspect(path);
   } catch (const Error& error) {
     faults.insert(faults.end(), error.faults().begin(), error.faults().end());

@@ -5,7 +5,8 @@
 namespace attar {
 
 /// What a file or folder is, from headers and manifests alone: kind, facts, tensors, tokenizer, lineage. Error if it is nothing attar knows.
-/// Kinds: gguf, safetensors, hf (a Hugging Face folder), artifact, cache, onnx, tokenizer, run, recipe.
+/// Kinds: gguf, safetensors, hf (a Hugging Face folder), artifact, cache, packed, onnx, tokenizer, run,
+/// recipe.
 Json inspect(const fs::path& path);
 /// For a person: a few lines and a table of tensors (at most `rows` of them).
 std::string inspect_text(const Json& facts, size_t rows);

@@ -124,4 +124,13 @@ StageState stage_state(const Stage& stage, const fs::path& run_folder, std::stri
   return StageState::done;
 }
 
+fs::path model_path(const fs::path& artifact) {
+  if (!fs::is_directory(artifact) || !fs::exists(artifact / "manifest.json") || fs::exists(artifact / "config.json")) return artifact;
+  const Manifest manifest = read_manifest(artifact);
+  if (manifest.kind != "export") return artifact;
+  return artifact / get<std::string>(manifest.facts, "path", (artifact / "manifest.json").string());
+}
+
+fs::path imatrix_path(const fs::path& given) { return fs::is_directory(given) ? given / "imatrix.gguf" : given; }
+
 }  // namespace attar

@@ -99,12 +99,15 @@ class RecipeReader {
     text("license", recipe_.license);
     text("base_model", recipe_.base_model);
     if (recipe_.name.empty()) recipe_.name = recipe_.file.stem().string();
-    if (const Node* seed = root_.find("seed")) {
-      int64_t value = 0;
-      if (read_scalar(*seed, value) && value >= 0) recipe_.seed = static_cast<uint64_t>(value);
-      else fault("seed (" + seed->place() + ")", "a whole number from 0", seed->text);
-    }
+    if (const Node* seed = root_.find("seed")) recipe_.seed = seed_of(*seed, "seed");
     if (!recipe_.task_path.empty()) task();
+  }
+
+  uint64_t seed_of(const Node& node, const std::string& what) {
+    int64_t value = 0;
+    if (read_scalar(node, value) && value >= 0) return static_cast<uint64_t>(value);
+    fault(what + " (" + node.place() + ")", "a whole number from 0", node.text);
+    return 0;
   }
 
   void text(const char* key, std::string& value) {
@@ -145,7 +148,8 @@ class RecipeReader {
     Stage stage;
     stage.id = id;
     stage.config = node;
-    std::erase_if(stage.config.entries, [](const auto& entry) { return entry.first == "kind"; });
+    std::erase_if(stage.config.entries, [](const auto& entry) { return entry.first == "kind" || entry.first == "seed"; });
+    if (const Node* seed = node.find("seed")) stage.seed = seed_of(*seed, path + ".seed");
     if (const Node* kind = node.find("kind")) stage.kind = kind->text;
     const StageKindInfo* info = find_stage_kind(stage.kind);
     if (info && reads_rows(stage.kind)) inherit_data(stage.config);
@@ -365,7 +369,8 @@ class RecipeReader {
         if (!path.empty()) task_key += content_key(path);
     }
     for (Stage& stage : recipe_.stages) {
-      Json basis = {{"kind", stage.kind}, {"seed", recipe_.seed}, {"license", recipe_.license}, {"base_model", recipe_.base_model}};
+      Json basis = {{"kind", stage.kind}, {"seed", stage.seed.value_or(recipe_.seed)}, {"license", recipe_.license},
+                    {"base_model", recipe_.base_model}};
       Json configuration = stage.effective, inputs = Json::object();
       for (const Reference& r : stage.references) {
         inputs[r.key] = r.stage.empty() ? content_key(r.path) : key_of.at(r.stage);
@@ -402,6 +407,7 @@ class RecipeReader {
       stage.key = sha256(to_line(basis));
       key_of[stage.id] = stage.key;
       Json shown = {{"kind", stage.kind}};
+      if (stage.seed) shown["seed"] = *stage.seed;
       shown.update(stage.effective);
       stages[stage.id] = std::move(shown);
     }

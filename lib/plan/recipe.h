@@ -20,7 +20,8 @@ struct Reference {
 
 struct Stage {
   std::string id, kind;
-  Node config;                        ///< the stage's map without `kind`
+  Node config;                        ///< the stage's map without `kind` and `seed`
+  std::optional<uint64_t> seed;       ///< its own; absent: the recipe's
   Json effective;                     ///< every key with its value, defaults included
   std::vector<Reference> references;
   std::string key;                    ///< SHA-256 of all that decides the result: effective configuration, seed, task, keys of inputs, bytes of files
@@ -66,6 +67,11 @@ Manifest read_manifest(const fs::path& folder);
 void write_manifest(const fs::path& folder, Manifest manifest);
 /// Faults of a folder against its manifest: missing, changed or unknown files. `quick`: sizes only.
 std::vector<Fault> verify_manifest(const fs::path& folder, bool quick);
+
+/// Where the model of an artifact lies: an export's file, else the folder itself.
+fs::path model_path(const fs::path& artifact);
+/// The importance matrix of a calibrate stage's folder, or the file itself.
+fs::path imatrix_path(const fs::path& given);
 
 enum class StageState { done, needed };
 /// Whether DIR/<id> holds the result of exactly this stage; `reason` in words ("configuration changed", "never run", ...).

@@ -77,7 +77,8 @@ Json recipe_schema() {
   Json variants = Json::array();
   for (const StageKindInfo& k : all_stage_kinds()) {
     Json schema = k.schema();
-    Json properties = {{"kind", {{"const", k.kind}, {"description", k.help}}}};
+    Json properties = {{"kind", {{"const", k.kind}, {"description", k.help}}},
+                       {"seed", {{"type", "integer"}, {"minimum", 0}, {"description", "of this stage's random choices; absent: the recipe's"}}}};
     properties.update(schema["properties"]);
     schema["properties"] = std::move(properties);
     Json required = Json::array({"kind"});

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "model/load_parts.h"
+#include "model/tensors.h"
 
 namespace attar {
 namespace {

@@ -13,7 +13,7 @@
 #include "calibrate/gram.h"
 #include "calibrate/kept_layers.h"
 #include "kernels/block_grid.h"
-#include "kernels/blocks_encode.h"
+#include "blocks/blocks_encode.h"
 
 namespace attar {
 namespace {

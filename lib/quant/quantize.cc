@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/cuda_grids.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 #include "kernels/scale_search.h"
 #include "quant/row_int8.h"
 

@@ -72,6 +72,29 @@ std::string candidates_html(const Json& report) {
                     classes);
 }
 
+/// What the draw of a seed is worth: candidates that differ by it alone.
+std::string seeds_html(const Json& report) {
+  const Json* seeds = find_at(report, {"decision", "seeds"});
+  if (!seeds || !seeds->is_array() || seeds->empty()) return "";
+  const std::string metric = text_of(find_at(report, {"summary", "metric"}));
+  const auto shown = [&](const Json* value) {
+    const Json* number = number_of(value);
+    return number_html(number, number ? shown_metric(metric, number->get<double>()) : "");
+  };
+  std::vector<std::vector<HtmlCell>> rows;
+  for (const Json& group : *seeds) {
+    std::string values = escape_html(text_of(find_at(group, {"stage"})));
+    if (const Json* all = find_at(group, {"values"}); all && all->is_object())
+      for (const auto& [axis, value] : all->items()) values += "<br>" + escape_html(axis) + ": " + escape_html(text_of(&value));
+    rows.push_back({{values, "name"}, {whole_number(find_at(group, {"quality", "n"})), "number"}, {shown(find_at(group, {"quality", "value"})), "number"},
+                    {shown(find_at(group, {"quality", "low"})) + " to " + shown(find_at(group, {"quality", "high"})), "number"},
+                    {decision_number(find_at(group, {"deviation"}), 2), "number"},
+                    {shown(find_at(group, {"least"})) + " to " + shown(find_at(group, {"most"})), "number"}});
+  }
+  return "<h3>Over seeds</h3>\n<p class=note>Candidates that differ by their seed alone, together: what another draw would change.</p>\n" +
+         table_html({"candidates", "seeds", metric.empty() ? "mean quality" : "mean " + metric, "95% of the mean", "standard deviation", "range"}, rows, true);
+}
+
 /// Money: an artifact a line, and against each API.
 std::string costs_html(const Json& report) {
   std::vector<std::vector<HtmlCell>> rows, apis;
@@ -117,7 +140,7 @@ std::string costs_html(const Json& report) {
 }  // namespace
 
 std::string decision_section(const Json& report) {
-  return section_html("decision", "Candidates and cost", "", candidates_html(report) + costs_html(report));
+  return section_html("decision", "Candidates and cost", "", candidates_html(report) + seeds_html(report) + costs_html(report));
 }
 
 }  // namespace attar

@@ -20,6 +20,33 @@ std::string card_count(const Json* value) {
 
 }  // namespace
 
+namespace {
+
+/// Candidates that differ by their seed alone.
+std::string seeds_markdown(const Json& report) {
+  const Json* seeds = find_at(report, {"decision", "seeds"});
+  if (!seeds || !seeds->is_array() || seeds->empty()) return "";
+  const std::string metric = text_of(find_at(report, {"summary", "metric"}));
+  const auto shown = [&](const Json* value) {
+    const auto number = double_of(value);
+    return number ? shown_metric(metric, *number) : std::string("–");
+  };
+  std::vector<std::vector<std::string>> rows;
+  for (const Json& group : *seeds) {
+    std::string values = text_of(find_at(group, {"stage"}));
+    if (const Json* all = find_at(group, {"values"}); all && all->is_object())
+      for (const auto& [axis, value] : all->items()) values += ", " + axis + ": " + text_of(&value);
+    rows.push_back({escape_markdown(values), card_number(find_at(group, {"quality", "n"})), shown(find_at(group, {"quality", "value"})),
+                    shown(find_at(group, {"quality", "low"})) + " to " + shown(find_at(group, {"quality", "high"})),
+                    card_number(find_at(group, {"deviation"})), shown(find_at(group, {"least"})) + " to " + shown(find_at(group, {"most"}))});
+  }
+  return "\n### Over seeds\n\n" +
+         markdown_table({"candidates", "seeds", metric.empty() ? "mean quality" : "mean " + escape_markdown(metric), "95% of the mean", "standard deviation", "range"},
+                        rows);
+}
+
+}  // namespace
+
 std::string candidates_markdown(const Json& report) {
   const Json* candidates = find_at(report, {"decision", "candidates"});
   if (!candidates || !candidates->is_array() || candidates->empty()) return "";
@@ -50,7 +77,8 @@ std::string candidates_markdown(const Json& report) {
   }
   return "\n## Candidates\n\nSmallest first. On a front: no other has better quality for as little size, time a token or money.\n\n" +
          markdown_table(
-             {"candidate", "made with", "size", metric.empty() ? "quality" : escape_markdown(metric), "tokens/s", "on the front of", "gates"}, rows);
+             {"candidate", "made with", "size", metric.empty() ? "quality" : escape_markdown(metric), "tokens/s", "on the front of", "gates"}, rows) +
+         seeds_markdown(report);
 }
 
 std::string costs_markdown(const Json& report) {

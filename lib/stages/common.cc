@@ -15,13 +15,6 @@ const fs::path* StageRun::input(const std::string& key) const {
 
 uint64_t StageRun::seed_of(const std::string& purpose) const { return seed ^ stream_of(id + "/" + purpose); }
 
-fs::path model_path(const fs::path& artifact) {
-  if (!fs::is_directory(artifact) || !fs::exists(artifact / "manifest.json") || fs::exists(artifact / "config.json")) return artifact;
-  const Manifest manifest = read_manifest(artifact);
-  if (manifest.kind != "export") return artifact;
-  return artifact / get<std::string>(manifest.facts, "path", (artifact / "manifest.json").string());
-}
-
 Checkpoint load_model(const fs::path& artifact, bool need_tokenizer) {
   const fs::path path = model_path(artifact);
   Checkpoint model = load_checkpoint(path);

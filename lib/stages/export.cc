@@ -9,10 +9,8 @@
 namespace attar {
 
 void run_export(StageRun& run, const ExportConfig& config) {
-  LoadOptions options;
-  options.keep_dtype = true;
   const fs::path source = model_path(*run.input("model"));
-  Checkpoint model = load_checkpoint(source, options);
+  StoredModel model = read_stored(source);
   if (!run.license.empty()) model.license = run.license;
   if (!run.base_model.empty()) model.base_model = run.base_model;
   ExportConfig used = config;
@@ -26,6 +24,7 @@ void run_export(StageRun& run, const ExportConfig& config) {
   } else if (config.format == "onnx") {
     path = ".";
     report = export_onnx(model, used, run.out);
+    if (run.recipe) add_onnx_errors(run.out / "model.onnx", model, report.tensors);
   } else if (config.format == "hf") {
     path = ".";
     report = export_hf(model, used, run.out);
@@ -34,7 +33,7 @@ void run_export(StageRun& run, const ExportConfig& config) {
   }
   const std::shared_ptr<const Masks> masks = masks_of(source, model.spec);
   if (masks) report.notes.push_back(mask_note(*masks, model.spec));
-  if (masks && config.format == "hf") keep_masks(run, masks, model);
+  if (masks && config.format == "hf") keep_masks(run, masks, load_checkpoint(source, {.keep_dtype = true, .tokenizer = false}));
   for (const std::string& note : report.notes) log_warn(run.label + ": " + note);
   run.facts["path"] = path;
   run.facts["format"] = config.format;

@@ -69,8 +69,6 @@ void check_no_training(const QuantConfig& config) {
 
 }  // namespace
 
-fs::path imatrix_path(const fs::path& given) { return fs::is_directory(given) ? given / "imatrix.gguf" : given; }
-
 void run_quantize(StageRun& run, const QuantConfig& config) {
   const std::string& method = config.method;
   check(method == "ptq" || method == "search" || method == "gptq" || method == "rounding" || method == "qat", "method",
@@ -108,8 +106,7 @@ void run_quantize(StageRun& run, const QuantConfig& config) {
   run.facts["notes"] = plan.notes;
   // What it was is read again from where it lies, a tensor at a time.
   if (run.recipe)
-    run.facts["tensors"] =
-        coded_tensor_errors(model, load_checkpoint(model_path(*run.input("model")), {.keep_dtype = true, .tokenizer = false}).weights);
+    run.facts["tensors"] = coded_tensor_errors(stored_view(model), read_stored(model_path(*run.input("model")), /*tokenizer=*/false));
   log_info(str(run.label, ": ", plan.types.size(), " weights on the grid of ", budgeted || given ? "a budget" : config.scheme, ", ", bytes,
                " bytes of tensors"));
 }

@@ -134,7 +134,7 @@ RunOutcome run_recipe(const Recipe& recipe, const RunOptions& options) {
     StageRun run;
     run.id = stage.id;
     run.label = stage.id;
-    run.seed = recipe.seed;
+    run.seed = stage.seed.value_or(recipe.seed);
     run.key = stage.key;
     run.task = recipe.task;
     run.base = recipe.file.parent_path();

@@ -64,10 +64,6 @@ struct PreparedRows {
 };
 PreparedRows prepare_rows(const StageRun& run, const DataConfig& config, const Tokenizer& tokenizer, int64_t context);
 
-/// The importance matrix of a calibrate stage's folder, or the file itself.
-fs::path imatrix_path(const fs::path& given);
-/// Where the model of an artifact lies: an export's file, else the folder itself.
-fs::path model_path(const fs::path& artifact);
 /// Loads a model for computing; Error when the tokenizer is missing and `tokenizer` asks for it.
 Checkpoint load_model(const fs::path& artifact, bool need_tokenizer);
 /// Error when the tokenizer is missing; `path`: where the model lies.

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/ggml_half.h"
+#include "blocks/ggml_half.h"
 #include "teacher/codec.h"
 
 namespace attar {

@@ -145,6 +145,20 @@ TEST(AtomicFile, PiecesAndHeadersLandInTheirPlaces) {
   EXPECT_EQ(read_file(folder / "new" / "f"), expected);
 }
 
+TEST(AtomicFile, RoomIsTakenFirstAndFilledInAnyOrder) {
+  TestFolder folder;
+  AtomicFile file(folder / "f");
+  file.write("head");
+  file.extend(10);
+  EXPECT_EQ(file.position(), 10u);
+  file.write_at(8, "yz", 2);
+  file.write_at(4, "ab", 2);
+  file.write("end");
+  EXPECT_THROW(file.extend(5), Error);
+  file.commit();
+  EXPECT_EQ(read_file(folder / "f"), std::string("headab\0\0yzend", 13));
+}
+
 TEST(AtomicFile, RefusesPlacesThatAreNoFile) {
   const TestFolder folder;
   fs::create_directories(folder / "d");

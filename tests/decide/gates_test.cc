@@ -1,5 +1,7 @@
 #include "decide/gates.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "base/check.h"
@@ -120,6 +122,33 @@ TEST(Gates, OfASweepOneCandidateMustPassAll) {
   const Json none = judge_gates(gates, artifacts, nullptr);
   EXPECT_FALSE(gates_passed(none));
   EXPECT_TRUE(decide(artifacts, none, candidates)["choice"].is_null());
+}
+
+TEST(Choice, CandidatesOfSeveralSeedsStandTogether) {
+  Json artifacts = Json::object();
+  std::map<std::string, SweepCandidate> candidates;
+  const std::vector<std::pair<std::string, std::vector<double>>> groups{{"f16", {0.80, 0.90, 0.85}}, {"q4_0", {0.70, 0.80, 0.75}}};
+  for (const auto& [type, all] : groups)
+    for (size_t seed = 0; seed < all.size(); ++seed) {
+      const std::string id = str("g-", type, "-", seed);
+      artifacts[id] = {{"bytes", 10}, {"tasks", {{"t", {{"accuracy", {{"value", all[seed]}, {"n", 100}}}}}}}};
+      candidates[id] = {"g", {{"g.type", type}, {"s.seed", seed}}};
+    }
+  artifacts["alone"] = artifacts["g-f16-0"];
+  candidates["alone"] = {"h", {{"s.seed", 1}}};
+  const Json decision = decide(artifacts, Json::array(), candidates);
+  EXPECT_EQ(decision["candidates"].size(), 7u);
+  ASSERT_EQ(decision["seeds"].size(), 2u) << decision["seeds"];
+  const Json& f16 = decision["seeds"][0];
+  EXPECT_EQ(f16["values"], Json({{"g.type", "f16"}}));
+  EXPECT_EQ(f16["quality"]["n"], 3);
+  EXPECT_NEAR(f16["quality"]["value"].get<double>(), 0.85, 1e-12);
+  EXPECT_NEAR(f16["deviation"].get<double>(), 0.05, 1e-12);
+  // Student's t of two degrees of freedom, 4.302653, times 0.05 / sqrt(3).
+  EXPECT_NEAR(f16["quality"]["high"].get<double>(), 0.85 + 4.302652729911275 * 0.05 / std::sqrt(3.0), 1e-9);
+  EXPECT_EQ(f16["least"], 0.80);
+  EXPECT_EQ(f16["most"], 0.90);
+  EXPECT_EQ(decision["seeds"][1]["values"]["g.type"], "q4_0");
 }
 
 TEST(Choice, ParetoKeepsWhatNothingBeats) {

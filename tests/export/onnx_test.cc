@@ -61,6 +61,26 @@ TEST(ExportOnnx, GridsWithoutAnOperatorAreStoredAsValuesAndSaid) {
   for (const auto& [name, weight] : model.weights) EXPECT_TRUE(at::equal(weight, again.weights.at(name))) << name;
 }
 
+TEST(ExportOnnx, ErrorsOfTensorsAreThoseOfTheFile) {
+  TestFolder folder;
+  const Checkpoint model = tiny_model();
+  for (const char* type : {"fp32", "fp16", "int8", "int4"}) {
+    ExportConfig config;
+    config.type = type;
+    ExportReport report = export_onnx(model, config, folder.path());
+    add_onnx_errors(folder / "model.onnx", model, report.tensors);
+    const Checkpoint read = load_checkpoint(folder.path());
+    ASSERT_EQ(report.tensors.size(), model.weights.size());
+    for (const Json& tensor : report.tensors) {
+      const auto name = tensor.at("name").get<std::string>();
+      const at::Tensor wanted = model.weights.at(name).to(at::kDouble), got = read.weights.at(name).to(at::kDouble);
+      const double error = std::sqrt(((got - wanted).square().sum() / wanted.square().sum()).item<double>());
+      EXPECT_NEAR(tensor.at("error").get<double>(), error, 1e-9) << type << " " << name;
+      EXPECT_EQ(error > 0, wanted.dim() == 2 && std::string(type) != "fp32") << type << " " << name;
+    }
+  }
+}
+
 TEST(ExportOnnx, TiedOutputSharesTheEmbeddingsBytes) {
   TestFolder folder;
   for (const char* type : {"fp32", "fp16", "int8", "int4"}) {

@@ -2,7 +2,10 @@
 #include <ATen/ATen.h>
 
 #include "base/rng.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
+#include "export/export.h"
+#include "export/prove.h"
+#include "export/tensor_errors.h"
 #include "model/checkpoint.h"
 #include "model/decoder.h"
 
@@ -56,5 +59,19 @@ inline Checkpoint quantized_model(GgmlType type, ModelSpec spec = tiny_spec()) {
   }
   return model;
 }
+
+// Models of tensors, written as models at rest are.
+inline ExportReport export_gguf(const Checkpoint& model, const ExportConfig& config, const fs::path& file) {
+  return export_gguf(stored_view(model), config, file);
+}
+inline ExportReport export_onnx(const Checkpoint& model, const ExportConfig& config, const fs::path& folder) {
+  return export_onnx(stored_view(model), config, folder);
+}
+inline ExportReport export_hf(const Checkpoint& model, const ExportConfig& config, const fs::path& folder) {
+  return export_hf(stored_view(model), config, folder);
+}
+inline std::vector<Fault> compare_with_model(const fs::path& path, const Checkpoint& model) { return compare_with_model(path, stored_view(model)); }
+inline void add_tensor_errors(const fs::path& gguf, const Checkpoint& model, Json& tensors) { add_tensor_errors(gguf, stored_view(model), tensors); }
+inline void add_onnx_errors(const fs::path& file, const Checkpoint& model, Json& tensors) { add_onnx_errors(file, stored_view(model), tensors); }
 
 }  // namespace attar

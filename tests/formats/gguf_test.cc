@@ -114,6 +114,28 @@ TEST(Gguf, BytesAreThoseOfTheFormat) {
   EXPECT_EQ(read_file(folder / "x.gguf"), expected.bytes);
 }
 
+TEST(Gguf, BytesMayComeInAnyOrder) {
+  TestFolder folder;
+  GgufMetadata metadata;
+  metadata.set("general.architecture", "llama");
+  const std::vector<GgufWriter::Declared> tensors{{"w", GgmlType::f32, {2, 3}}, {"b", GgmlType::q8_0, {32}}};
+  const std::string data = "abcdefghijklmnopqrstuvwx", block(34, 'd');
+  GgufWriter in_order(folder / "x.gguf", metadata, tensors), mixed(folder / "y.gguf", metadata, tensors);
+  in_order.write(data.data(), 24);
+  in_order.write(block.data(), 34);
+  in_order.commit();
+  mixed.any_order();
+  mixed.write_at(1, 0, block.data(), 34);
+  mixed.write_at(0, 10, data.data() + 10, 14);
+  EXPECT_ERROR(mixed.write_at(0, 20, data.data(), 5), "inside a declared tensor");
+  EXPECT_ERROR(mixed.write_at(2, 0, data.data(), 1), "inside a declared tensor");
+  EXPECT_ERROR(mixed.commit(), "not given all bytes");
+  EXPECT_FALSE(std::filesystem::exists(folder / "y.gguf"));
+  mixed.write_at(0, 0, data.data(), 10);
+  mixed.commit();
+  EXPECT_EQ(read_file(folder / "y.gguf"), read_file(folder / "x.gguf"));
+}
+
 TEST(Gguf, EveryKindOfMetadataReadsBack) {
   TestFolder folder;
   const GgufMetadata metadata = gguf_every_kind();

@@ -1,7 +1,7 @@
 // A GGUF file: metadata by every meaning, the model it describes, every tensor decoded.
 #include "formats/gguf.h"
 #include "fuzz.h"
-#include "kernels/blocks_encode.h"
+#include "blocks/blocks_encode.h"
 #include "spec/gguf_names.h"
 #include "spec/model_spec.h"
 

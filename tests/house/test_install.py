@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +95,43 @@ def test_the_engine_starts_with_libtorch(moved):
     done = run(moved, "doctor", "--json", ATTAR_LIBTORCH=str(libtorch()))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["cores"] >= 1
+
+
+def write_model(folder):
+    """A llama of one layer, every number drawn."""
+    shapes = {"model.embed_tokens.weight": (40, 64), "model.norm.weight": (64,)}
+    own = "model.layers.0."
+    shapes |= {own + "input_layernorm.weight": (64,), own + "post_attention_layernorm.weight": (64,)}
+    shapes |= {own + f"self_attn.{name}_proj.weight": (64, 64) for name in "qkvo"}
+    shapes |= {own + "mlp.gate_proj.weight": (96, 64), own + "mlp.up_proj.weight": (96, 64), own + "mlp.down_proj.weight": (64, 96)}
+    header, data = {}, b""
+    for name, shape in shapes.items():
+        values = numpy.random.default_rng(len(data)).standard_normal(shape, dtype=numpy.float32).tobytes()
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(header).encode()
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    (folder / "config.json").write_text(json.dumps({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "intermediate_size": 96,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 40, "rms_norm_eps": 1e-5, "max_position_embeddings": 64,
+        "tie_word_embeddings": True}))
+    return folder
+
+
+def test_a_file_is_quantized_and_proven_without_libtorch(moved, tmp_path):
+    model = write_model(tmp_path / "model")
+    nowhere = {"ATTAR_LIBTORCH": str(tmp_path)}
+    made = run(moved, "export", "--model", str(model), "--format", "gguf", "--type", "q4_0", "--out", str(tmp_path / "q.gguf"), **nowhere)
+    assert made.returncode == 0, made.stderr
+    proven = run(moved, "verify", str(tmp_path / "q.gguf"), "--against", str(model), **nowhere)
+    assert proven.returncode == 0, proven.stderr
+    whole = (tmp_path / "q.gguf").read_bytes()
+    (tmp_path / "other.gguf").write_bytes(whole[:-3] + bytes([whole[-3] ^ 0x11]) + whole[-2:])
+    other = run(moved, "verify", str(tmp_path / "other.gguf"), "--against", str(model), **nowhere)
+    assert other.returncode == 1 and other.stderr.startswith("error: tensor"), other.stderr
+    needed = subprocess.run(["ldd", str(moved / "bin" / "attar")], capture_output=True, text=True, env=clean_environment(moved)).stdout
+    assert "lib/openmp/libgomp" in needed and "libtorch" not in needed
 
 
 def test_a_wrong_libtorch_is_one_sentence(moved, tmp_path):

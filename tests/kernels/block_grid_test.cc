@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 #include "kernels/scale_search.h"
 
 namespace attar {

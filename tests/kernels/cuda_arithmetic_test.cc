@@ -7,13 +7,13 @@
 #include "base/check.h"
 #include "kernels/cuda_grids.h"
 #include "kernels/cuda_cases.h"
-#include "kernels/blocks_32.h"
-#include "kernels/blocks_decode.h"
-#include "kernels/blocks_k_encode.h"
-#include "kernels/blocks_ternary.h"
+#include "blocks/blocks_32.h"
+#include "blocks/blocks_decode.h"
+#include "blocks/blocks_k_encode.h"
+#include "blocks/blocks_ternary.h"
 #include "kernels/decoder_math.h"
 #include "kernels/decoder_rows.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 #include "kernels/loss_row.h"
 
 namespace attar {

@@ -9,7 +9,7 @@
 #include "device/device.h"
 #include "formats/ggml_types.h"
 #include "kernels/decoder_rows.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 #include "kernels/linear_loss.h"
 #include "kernels/rmsnorm.h"
 #include "kernels/rope.h"

@@ -7,7 +7,7 @@
 #include "formats/gguf.h"
 #include "formats/onnx.h"
 #include "formats/safetensors.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 #include "model/decoder.h"
 #include "spec/gguf_names.h"
 #include "data_path.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <set>
 
 #include "base/check.h"
 #include "data_path.h"
@@ -52,6 +53,24 @@ const std::string kStages =
     "  router: {kind: route, of: report, small: gguf, large: teacher}\n"
     "gates:\n  gguf.tasks.t.accuracy: {at_least: 0.9, within: {of: student, margin: 0.01}}\n";
 const std::string kTwoByFour = kStages + "sweep:\n  student.model: [small.yaml, large.yaml]\n  gguf.type: [f16, q8_0, q4_0, q4_k_m]\n";
+
+TEST_F(SweepTest, AStageMayHaveSeedsOfItsOwn) {
+  const Recipe recipe = load(kStages + "sweep: {student.seed: [1, 2, 3]}\nseed: 7\n");
+  EXPECT_EQ(ids(recipe).size(), 4u + 3 + 3 + 3) << "students, files and routers thrice; the rest once";
+  std::set<std::string> keys;
+  for (const Stage& stage : recipe.stages) {
+    const bool student = stage.id.starts_with("student");
+    EXPECT_EQ(stage.seed.has_value(), student) << stage.id;
+    EXPECT_EQ(recipe.effective["stages"][stage.id].contains("seed"), student) << stage.id;
+    if (student) keys.insert(stage.key);
+  }
+  EXPECT_EQ(keys.size(), 3u) << "another seed is another result";
+  // A seed that is the recipe's changes nothing.
+  const Recipe plain = load(kStages + "seed: 7\n"), same = load(kStages + "seed: 7\n", {"stages.student.seed=7"});
+  EXPECT_EQ(plain.find("student")->key, same.find("student")->key);
+  EXPECT_NE(plain.find("student")->key, load(kStages + "seed: 7\n", {"stages.student.seed=8"}).find("student")->key);
+  EXPECT_NE(faults(kStages + "sweep: {student.seed: [1, x]}\n").find("a whole number from 0"), std::string::npos);
+}
 
 TEST_F(SweepTest, TwoStudentsByFourTypesShareWhatTheyCan) {
   const Recipe recipe = load(kTwoByFour);

@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "data_path.h"
 #include "kernels/block_grid.h"
-#include "kernels/blocks_encode.h"
+#include "blocks/blocks_encode.h"
 #include "quant/type_plan.h"
 #include "stopping_group.h"
 

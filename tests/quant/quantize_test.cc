@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "base/check.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 #include "data_path.h"
 #include "quant/type_plan.h"
 #include "small_model.h"

@@ -1,5 +1,6 @@
 """attar data mix and pack: a mixture written once, its ids packed once, and both read by capture and distill as the text itself would be."""
 import json
+import shutil
 
 import pytest
 from small_world import MODEL
@@ -42,3 +43,24 @@ def test_packed_rows_that_do_not_fit_are_refused(attar, world, tmp_path):
     assert len(line) == 1 and "packed.json" in line[0]
     line = attar.error("data", "mix", "--in", world / "a.jsonl", "--in", world / "b.jsonl", "--weight", 3, "--out", tmp_path / "out.jsonl")
     assert len(line) == 1 and "--weight" in line[0]
+
+
+def test_a_packed_folder_says_what_it_is_and_whether_it_is_whole(attar, world, tmp_path):
+    facts = attar.json("inspect", world / "rows")
+    said = json.loads((world / "rows" / "packed.json").read_text())
+    assert facts["kind"] == "packed" and facts["rows"] == said["rows"] and facts["seq"] == 32 and facts["shards"] == len(said["shards"]) > 1
+    attar("verify", world / "rows", check=0)
+    shutil.copytree(world / "rows", tmp_path / "rows")
+    shard = tmp_path / "rows" / said["shards"][1]["file"]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+    (line,) = attar.error("verify", tmp_path / "rows")
+    assert shard.name in line and "bytes that were packed" in line
+    shard.write_bytes(whole)
+    attar("verify", tmp_path / "rows", check=0)
+    shard.rename(tmp_path / "rows" / "rows-77777777.h5")
+    lines = attar.error("verify", tmp_path / "rows")
+    assert len(lines) == 2 and "rows-77777777.h5" in "".join(lines)
+    (tmp_path / "rows" / "packed.json").write_text(json.dumps(said | {"shards": [said["shards"][0] | {"file": "../model.yaml"}]}))
+    (line,) = attar.error("verify", tmp_path / "rows")
+    assert "shard 0" in line

@@ -39,7 +39,9 @@ Json whole_report() {
                  "cost");
   report["decision"] = parse_json(R"json({"choice": "gguf", "choice_rule": "the rule", "fronts": {"size": ["gguf", "teacher"], "cost": ["gguf"]},
       "candidates": [{"artifact": "gguf", "stage": "gguf", "values": {"gguf.type": "q4_0"}, "bytes": 402112, "quality": 0.95, "passed": true},
-                     {"artifact": "teacher", "stage": "gguf", "values": {"gguf.type": "f16"}, "bytes": 12690000, "quality": 0.97, "passed": false}]})json",
+                     {"artifact": "teacher", "stage": "gguf", "values": {"gguf.type": "f16"}, "bytes": 12690000, "quality": 0.97, "passed": false}],
+      "seeds": [{"stage": "gguf", "values": {"gguf.type": "q4_0"}, "quality": {"value": 0.9375, "low": 0.90625, "high": 0.96875, "n": 3},
+                 "deviation": 0.0145, "least": 0.921875, "most": 0.953125}]})json",
                                   "decision");
   return report;
 }

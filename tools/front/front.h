@@ -12,6 +12,8 @@ int tool_tokenize(const Words& words);
 int tool_report(const Words& words);
 int tool_inspect(const Words& words);
 int tool_verify(const Words& words);
+int tool_verify_against(const Words& words);
+int tool_export_gguf(const Words& words);
 int tool_clean(const Words& words);
 int tool_completion(const Words& words);
 int tool_schema(const Words& words);

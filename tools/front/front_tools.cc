@@ -14,6 +14,7 @@ const std::map<std::string, Tool>& front_tools() {
       {"report", tool_report},
       {"inspect", tool_inspect},
       {"verify", tool_verify},
+      {"export", tool_export_gguf},
       {"clean", tool_clean},
       {"completion", tool_completion},
       {"run", tool_schema},

@@ -50,6 +50,7 @@ int tool_tokenizer_inspect(const Words& words) {
 }
 
 int tool_verify(const Words& words) {
+  if (words.has("against")) return tool_verify_against(words);
   std::vector<Fault> faults = verify_path(words.get("path"));
   if (!faults.empty()) throw Error(std::move(faults));
   std::cout << words.get("path") << ": whole\n";

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/ggml_half.h"
-#include "kernels/host_device.h"
+#include "blocks/ggml_half.h"
+#include "blocks/host_device.h"
 
 // Blocks of 32 with one scale, encoded without an importance matrix: one block per call, x (32), out as the layout says.
 namespace attar {

@@ -1,12 +1,12 @@
 #include <cstring>
 
 #include "formats/ggml_types.h"
-#include "kernels/blocks_32.h"
-#include "kernels/blocks_32_searched.h"
-#include "kernels/blocks_decode.h"
-#include "kernels/blocks_encode.h"
-#include "kernels/blocks_k_encode.h"
-#include "kernels/blocks_ternary.h"
+#include "blocks/blocks_32.h"
+#include "blocks/blocks_32_searched.h"
+#include "blocks/blocks_decode.h"
+#include "blocks/blocks_encode.h"
+#include "blocks/blocks_k_encode.h"
+#include "blocks/blocks_ternary.h"
 
 namespace attar {
 

@@ -11,8 +11,8 @@
 
 #include "base/check.h"
 #include "formats/ggml_types.h"
-#include "kernels/blocks_encode.h"
-#include "kernels/ggml_blocks.h"
+#include "blocks/blocks_encode.h"
+#include "blocks/ggml_blocks.h"
 
 namespace {
 

@@ -3,12 +3,12 @@
 #include <cstring>
 
 #include "formats/ggml_types.h"
-#include "kernels/blocks_encode.h"
-#include "kernels/blocks_fit.h"
-#include "kernels/blocks_k.h"
-#include "kernels/blocks_k_scales.h"
-#include "kernels/blocks_search.h"
-#include "kernels/blocks_ternary.h"
+#include "blocks/blocks_encode.h"
+#include "blocks/blocks_fit.h"
+#include "blocks/blocks_k.h"
+#include "blocks/blocks_k_scales.h"
+#include "blocks/blocks_search.h"
+#include "blocks/blocks_ternary.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -21,10 +21,10 @@
 namespace attar::avx512 {
 
 #define ATTAR_LANES 16
-#include "kernels/blocks_lanes.inc"
-#include "kernels/blocks_lanes_runs.inc"
-#include "kernels/blocks_wide.inc"
-#include "kernels/blocks_iq4_lanes.inc"
+#include "blocks/blocks_lanes.inc"
+#include "blocks/blocks_lanes_runs.inc"
+#include "blocks/blocks_wide.inc"
+#include "blocks/blocks_iq4_lanes.inc"
 #undef ATTAR_LANES
 
 }  // namespace attar::avx512

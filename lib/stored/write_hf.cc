@@ -1,12 +1,11 @@
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <cstdio>
 
 #include "base/check.h"
 #include "base/json.h"
+#include "blocks/ggml_blocks.h"
 #include "formats/safetensors.h"
-#include "model/load_parts.h"
+#include "stored/stored_model.h"
 
 namespace attar {
 namespace {
@@ -18,9 +17,14 @@ struct SavedTensor {
   std::vector<int64_t> shape;
 };
 
-const char* torch_name(at::ScalarType type) {
-  if (type == at::kFloat) return "float32";
-  return type == at::kHalf ? "float16" : "bfloat16";
+const char* torch_name(GgmlType type) {
+  if (type == GgmlType::f32) return "float32";
+  return type == GgmlType::f16 ? "float16" : "bfloat16";
+}
+
+Dtype dtype_of(GgmlType type) {
+  if (type == GgmlType::f32) return Dtype::f32;
+  return type == GgmlType::f16 ? Dtype::f16 : Dtype::bf16;
 }
 
 /// Parameters in the order of the file; Phi-3's projections joined again.
@@ -47,28 +51,48 @@ std::vector<SavedTensor> saved_tensors(const ModelSpec& spec) {
   return all;
 }
 
-int64_t saved_bytes(const SavedTensor& tensor, at::ScalarType dtype) {
+int64_t saved_bytes(const SavedTensor& tensor, GgmlType type) {
   int64_t count = 1;
   for (int64_t size : tensor.shape) count *= size;
-  return count * static_cast<int64_t>(c10::elementSize(dtype));
+  return count * dtype_bytes(dtype_of(type));
 }
 
-void write_shard(const fs::path& file, const Checkpoint& checkpoint, const std::vector<SavedTensor>& tensors, at::ScalarType dtype) {
+/// A weight's rows as `type`, a few at a time.
+void write_weight(SafetensorsWriter& writer, const std::string& name, const StoredTensor& weight, GgmlType type) {
+  std::vector<uint8_t> room;
+  std::vector<float> values;
+  for_row_pieces(weight.rows(), weight.columns(), [&](int64_t begin, int64_t count) {
+    const size_t numbers = static_cast<size_t>(count * weight.columns());
+    if (weight.type == type && !weight.plus_one)
+      return writer.write(weight.rows_together(begin, count, room), static_cast<size_t>(count * weight.row_bytes()));
+    values.resize(numbers);
+    weight.values(begin, count, values.data());
+    if (type == GgmlType::f32) return writer.write(values.data(), numbers * sizeof(float));
+    room.resize(numbers * 2);
+    try {
+      quantize_rows(type, values.data(), room.data(), count, weight.columns());
+    } catch (const Error& error) {
+      std::vector<Fault> faults = error.faults();
+      for (Fault& fault : faults) fault.what = str("tensor ", name, ", rows from ", begin, ": ", fault.what);
+      throw Error(std::move(faults));
+    }
+    writer.write(room.data(), room.size());
+  });
+}
+
+void write_shard(const fs::path& file, const StoredModel& model, const std::vector<SavedTensor>& tensors, GgmlType type) {
   std::vector<SafetensorsWriter::Declared> declared;
-  for (const SavedTensor& tensor : tensors) declared.push_back({tensor.name, stored_type(dtype), tensor.shape});
+  for (const SavedTensor& tensor : tensors) declared.push_back({tensor.name, dtype_of(type), tensor.shape});
   SafetensorsWriter writer(file, std::move(declared));
   for (const SavedTensor& tensor : tensors)
-    for (const std::string& part : tensor.parts) {
-      const at::Tensor values = checkpoint.weights.at(part).detach().to(at::kCPU, dtype).contiguous();
-      writer.write(values.const_data_ptr(), values.nbytes());
-    }
+    for (const std::string& part : tensor.parts) write_weight(writer, part, model.weight(part), type);
   writer.commit();
 }
 
-void write_weights(const Checkpoint& checkpoint, const fs::path& folder, at::ScalarType dtype, int64_t shard_bytes) {
+void write_weights(const StoredModel& model, const fs::path& folder, GgmlType dtype, int64_t shard_bytes) {
   std::vector<std::vector<SavedTensor>> shards(1);
   int64_t filled = 0, total = 0;
-  for (SavedTensor& tensor : saved_tensors(checkpoint.spec)) {
+  for (SavedTensor& tensor : saved_tensors(model.spec)) {
     const int64_t bytes = saved_bytes(tensor, dtype);
     if (filled && filled + bytes > shard_bytes) {
       shards.emplace_back();
@@ -78,32 +102,31 @@ void write_weights(const Checkpoint& checkpoint, const fs::path& folder, at::Sca
     total += bytes;
     shards.back().push_back(std::move(tensor));
   }
-  if (shards.size() == 1) return write_shard(folder / "model.safetensors", checkpoint, shards[0], dtype);
+  if (shards.size() == 1) return write_shard(folder / "model.safetensors", model, shards[0], dtype);
   Json map = Json::object();
   for (size_t i = 0; i < shards.size(); ++i) {
     char name[64];
     std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
-    write_shard(folder / name, checkpoint, shards[i], dtype);
+    write_shard(folder / name, model, shards[i], dtype);
     for (const SavedTensor& tensor : shards[i]) map[tensor.name] = name;
   }
   write_json(folder / "model.safetensors.index.json", Json{{"metadata", {{"total_size", total}}}, {"weight_map", map}});
 }
 
-void write_codes(const Checkpoint& checkpoint, const fs::path& file) {
+void write_codes(const StoredModel& model, const fs::path& file) {
   std::vector<SafetensorsWriter::Declared> declared;
   std::map<std::string, std::string> types;
-  for (const auto& [name, code] : checkpoint.codes) {
-    declared.push_back({name, code.type == GgmlType::i8 ? Dtype::i8 : Dtype::u8, code.blocks.sizes().vec()});
-    if (code.type == GgmlType::i8) declared.push_back({name + ".scales", Dtype::f32, code.scales.sizes().vec()});
+  for (const auto& [name, code] : model.codes) {
+    const bool rows = code.type == GgmlType::i8;
+    declared.push_back({name, rows ? Dtype::i8 : Dtype::u8, {code.rows(), code.row_bytes()}});
+    if (rows) declared.push_back({name + ".scales", Dtype::f32, {code.rows()}});
     types[name] = ggml_type_info(code.type).name;
   }
   SafetensorsWriter writer(file, std::move(declared), types);
-  for (const auto& [name, code] : checkpoint.codes) {
-    const at::Tensor blocks = code.blocks.to(at::kCPU).contiguous();
-    writer.write(blocks.const_data_ptr(), blocks.nbytes());
-    if (code.type != GgmlType::i8) continue;
-    const at::Tensor scales = code.scales.to(at::kCPU).contiguous();
-    writer.write(scales.const_data_ptr(), scales.nbytes());
+  std::vector<uint8_t> room;
+  for (const auto& [name, code] : model.codes) {
+    writer.write(code.rows_together(0, code.rows(), room), static_cast<size_t>(code.rows() * code.row_bytes()));
+    if (code.type == GgmlType::i8) writer.write(code.scales.data(), code.scales.size());
   }
   writer.commit();
 }
@@ -118,32 +141,32 @@ std::string card_value(std::string text) {
   return plain ? text : "\"" + text + "\"";
 }
 
-std::string card(const Checkpoint& checkpoint) {
+std::string card(const StoredModel& model) {
   std::string text;
-  if (!checkpoint.license.empty() || !checkpoint.base_model.empty()) {
+  if (!model.license.empty() || !model.base_model.empty()) {
     text += "---\n";
-    if (!checkpoint.license.empty()) text += "license: " + card_value(checkpoint.license) + "\n";
-    if (!checkpoint.base_model.empty()) text += "base_model: " + card_value(checkpoint.base_model) + "\n";
+    if (!model.license.empty()) text += "license: " + card_value(model.license) + "\n";
+    if (!model.base_model.empty()) text += "base_model: " + card_value(model.base_model) + "\n";
     text += "library_name: transformers\npipeline_tag: text-generation\n---\n";
   }
-  const ModelSpec& spec = checkpoint.spec;
+  const ModelSpec& spec = model.spec;
   text += str("# ", spec.family, ", ", human_count(static_cast<double>(parameter_count(spec))), " parameters\n\n");
   text += str(spec.layers.size(), " layers, width ", spec.hidden, ", vocabulary ", spec.vocab, ", context ", spec.context,
               ". Hugging Face layout: `AutoModelForCausalLM.from_pretrained` loads this folder.\n");
-  if (!checkpoint.codes.empty())
-    text += str("\nQuantized: `codes.safetensors` holds the blocks of ", checkpoint.codes.size(),
+  if (!model.codes.empty())
+    text += str("\nQuantized: `codes.safetensors` holds the blocks of ", model.codes.size(),
                 " tensors as they stand in an exported file; `model.safetensors` holds their values.\n");
   return text;
 }
 
 }  // namespace
 
-void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, at::ScalarType dtype, int64_t shard_bytes) {
-  if (dtype != at::kFloat && dtype != at::kHalf && dtype != at::kBFloat16)
-    fail("dtype to save", "float32, float16 or bfloat16", c10::toString(dtype));
-  if (!checkpoint.codes.empty() && dtype != at::kFloat)
-    fail("dtype to save", "float32: a quantized model's values would be rounded again", c10::toString(dtype));
-  const ModelSpec& spec = checkpoint.spec;
+void write_hf(const StoredModel& model, const fs::path& folder, GgmlType dtype, int64_t shard_bytes) {
+  if (dtype != GgmlType::f32 && dtype != GgmlType::f16 && dtype != GgmlType::bf16)
+    fail("type to save", "f32, f16 or bf16", ggml_type_info(dtype).name);
+  if (!model.codes.empty() && dtype != GgmlType::f32)
+    fail("type to save", "f32: a quantized model's values would be rounded again", ggml_type_info(dtype).name);
+  const ModelSpec& spec = model.spec;
   write_json(folder / "config.json", config_from_spec(spec, torch_name(dtype)));
   Json generation = Json::object();
   if (spec.bos >= 0) generation["bos_token_id"] = spec.bos;
@@ -151,14 +174,14 @@ void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, at::S
   if (spec.eos.size() > 1) generation["eos_token_id"] = spec.eos;
   if (spec.pad >= 0) generation["pad_token_id"] = spec.pad;
   write_json(folder / "generation_config.json", generation);
-  write_weights(checkpoint, folder, dtype, shard_bytes);
-  if (!checkpoint.codes.empty()) write_codes(checkpoint, folder / "codes.safetensors");
-  if (checkpoint.tokenizer)
-    for (const TokenizerFile& file : checkpoint.tokenizer->files()) {
+  write_weights(model, folder, dtype, shard_bytes);
+  if (!model.codes.empty()) write_codes(model, folder / "codes.safetensors");
+  if (model.tokenizer)
+    for (const TokenizerFile& file : model.tokenizer->files()) {
       make_folder((folder / file.name).parent_path());
       write_file(folder / file.name, file.content);
     }
-  write_file(folder / "README.md", card(checkpoint));
+  write_file(folder / "README.md", card(model));
 }
 
 }  // namespace attar

@@ -3,9 +3,9 @@
 #include <cstdint>
 
 #include "formats/ggml_types.h"
-#include "kernels/blocks_fit.h"
-#include "kernels/blocks_k.h"
-#include "kernels/blocks_search.h"
+#include "blocks/blocks_fit.h"
+#include "blocks/blocks_k.h"
+#include "blocks/blocks_search.h"
 
 namespace attar {
 

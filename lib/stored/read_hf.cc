@@ -1,13 +1,10 @@
-#include <ATen/ATen.h>
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 #include <set>
 
 #include "base/check.h"
-#include "base/log.h"
-#include "model/load_parts.h"
+#include "formats/safetensors.h"
+#include "stored/readers.h"
 
 namespace attar {
 namespace {
@@ -59,12 +56,6 @@ StoredPlace fused_place(const ModelSpec& spec, const std::string& name) {
   return {};
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 /// Rows that the stored fused tensor must have in all.
 int64_t fused_rows(const ModelSpec& spec, const std::string& name, const StoredPlace& place) {
   const size_t layer = static_cast<size_t>(std::stoll(name.substr(std::strlen("model.layers."))));
@@ -72,73 +63,20 @@ int64_t fused_rows(const ModelSpec& spec, const std::string& name, const StoredP
   return place.stored.ends_with("qkv_proj.weight") ? (facts.heads + 2 * facts.kv_heads) * spec.head_size : 2 * facts.ffn;
 }
 
-constexpr int64_t kCopiedAtATime = int64_t{1} << 22;  // bytes
-
-/// A tensor of its own with these bytes, copied by all threads.
-at::Tensor copy_of_bytes(std::span<const uint8_t> bytes, const std::vector<int64_t>& shape, at::ScalarType type) {
-  const at::Tensor copy = room_for(shape, type);
-  auto* to = static_cast<uint8_t*>(copy.data_ptr());
-  const auto size = static_cast<int64_t>(bytes.size());
-#pragma omp parallel for schedule(static) if (size > kCopiedAtATime)
-  for (int64_t at = 0; at < size; at += kCopiedAtATime)
-    std::memcpy(to + at, bytes.data() + at, static_cast<size_t>(std::min(kCopiedAtATime, size - at)));
-  return copy;
-}
-
-}  // namespace
-
-at::Tensor room_for(const std::vector<int64_t>& shape, at::ScalarType type) {
-  constexpr uintptr_t kPage = 4096;
-  constexpr size_t kLargePage = size_t{1} << 21;
-  at::Tensor room = at::empty(shape, at::TensorOptions(type));
-#ifdef MADV_HUGEPAGE
-  if (room.nbytes() >= kLargePage) {
-    const auto data = reinterpret_cast<uintptr_t>(room.data_ptr());
-    const uintptr_t begin = (data + kPage - 1) / kPage * kPage, end = (data + room.nbytes()) / kPage * kPage;
-    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a wish: whether it is granted changes no value
-  }
-#endif
-  return room;
-}
-
-at::ScalarType weight_type(Dtype dtype, const std::string& name) {
+GgmlType weight_type(Dtype dtype, const std::string& name) {
   switch (dtype) {
-    case Dtype::f64: return at::kDouble;
-    case Dtype::f32: return at::kFloat;
-    case Dtype::f16: return at::kHalf;
-    case Dtype::bf16: return at::kBFloat16;
+    case Dtype::f64: return GgmlType::f64;
+    case Dtype::f32: return GgmlType::f32;
+    case Dtype::f16: return GgmlType::f16;
+    case Dtype::bf16: return GgmlType::bf16;
     default: fail("tensor " + name, "F32, F16, BF16 or F64", dtype_name(dtype), "attar reads weights that are not quantized by other tools");
   }
 }
 
-Dtype stored_type(at::ScalarType type) {
-  switch (type) {
-    case at::kDouble: return Dtype::f64;
-    case at::kFloat: return Dtype::f32;
-    case at::kHalf: return Dtype::f16;
-    case at::kBFloat16: return Dtype::bf16;
-    case at::kByte: return Dtype::u8;
-    default: fail("dtype to save", "float32, float16 or bfloat16", c10::toString(type));
-  }
-}
+}  // namespace
 
-at::Tensor mapped_tensor(std::span<const uint8_t> bytes, at::ScalarType stored, const std::vector<int64_t>& shape, const LoadOptions& options,
-                         std::shared_ptr<const void> owner) {
-  const auto type = at::TensorOptions(stored);
-  if (bytes.empty()) return at::empty(shape, type).to(options.device, options.keep_dtype ? stored : options.dtype);
-  void* data = const_cast<uint8_t*>(bytes.data());
-  const bool aligned = reinterpret_cast<uintptr_t>(data) % c10::elementSize(stored) == 0;
-  // safetensors promises no alignment: such a tensor is copied byte by byte first.
-  if (!aligned) return copy_of_bytes(bytes, shape, stored).to(options.device, options.keep_dtype ? stored : options.dtype);
-  if (!options.keep_dtype && options.device.is_cpu() && options.dtype == stored) return copy_of_bytes(bytes, shape, stored);
-  const at::Tensor view = at::from_blob(data, shape, [owner](void*) {}, type);
-  if (options.keep_dtype) return view.to(options.device);
-  if (options.device.is_cpu()) return room_for(shape, options.dtype).copy_(view);
-  return view.to(options.device, options.dtype, /*non_blocking=*/false, /*copy=*/true);
-}
-
-StateDict hf_weights(const fs::path& folder, const ModelSpec& spec, const LoadOptions& options) {
-  const auto files = std::make_shared<SafetensorsFolder>(folder);
+std::map<std::string, StoredTensor> hf_weights(const fs::path& folder, const ModelSpec& spec) {
+  const auto files = std::make_shared<const SafetensorsFolder>(folder);
   const bool without_model = files->tensors().count("embed_tokens.weight") > 0;
   std::map<std::string, std::string> stored_of;
   std::vector<Fault> faults;
@@ -150,7 +88,7 @@ StateDict hf_weights(const fs::path& folder, const ModelSpec& spec, const LoadOp
       faults.push_back({"tensor " + stored, "one tensor for " + plain, "also " + place->second, ""});
   }
 
-  StateDict weights;
+  std::map<std::string, StoredTensor> weights;
   std::set<std::string> used;
   for (const ParameterInfo& parameter : parameters_of(spec)) {
     if (faults.size() >= kMostFaults) break;
@@ -175,14 +113,17 @@ StateDict hf_weights(const fs::path& folder, const ModelSpec& spec, const LoadOp
                         shape_text(entry.shape), ""});
       continue;
     }
-    const at::ScalarType type = weight_type(entry.dtype, found->second);
-    std::span<const uint8_t> bytes = files->bytes(found->second);
+    StoredTensor weight;
+    weight.type = weight_type(entry.dtype, found->second);
+    weight.shape = parameter.shape;
+    weight.bytes = files->bytes(found->second);
     if (place.count) {
-      const size_t row = bytes.size() / static_cast<size_t>(std::max<int64_t>(1, wanted[0]));
-      bytes = bytes.subspan(static_cast<size_t>(place.begin) * row, static_cast<size_t>(place.count) * row);
+      const size_t row = weight.bytes.size() / static_cast<size_t>(std::max<int64_t>(1, wanted[0]));
+      weight.bytes = weight.bytes.subspan(static_cast<size_t>(place.begin) * row, static_cast<size_t>(place.count) * row);
     }
-    weights[parameter.name] = mapped_tensor(bytes, type, parameter.shape, options, files);
-    if (!options.keep_dtype) files->release(found->second);
+    weight.owner = files;
+    weight.release = [kept = files.get(), stored = found->second] { kept->release(stored); };
+    weights[parameter.name] = std::move(weight);
   }
   for (const auto& [plain, stored] : stored_of)
     if (!used.count(plain) && faults.size() < kMostFaults)
@@ -191,22 +132,20 @@ StateDict hf_weights(const fs::path& folder, const ModelSpec& spec, const LoadOp
   return weights;
 }
 
-std::map<std::string, QuantizedTensor> hf_codes(const fs::path& folder, const ModelSpec& spec) {
-  std::map<std::string, QuantizedTensor> codes;
+std::map<std::string, StoredTensor> hf_codes(const fs::path& folder, const ModelSpec& spec) {
+  std::map<std::string, StoredTensor> codes;
   const fs::path place = folder / "codes.safetensors";
   if (!fs::exists(place)) return codes;
-  const auto file = std::make_shared<SafetensorsFile>(place);
+  const auto file = std::make_shared<const SafetensorsFile>(place);
   std::map<std::string, std::vector<int64_t>> shapes;
   for (const ParameterInfo& parameter : parameters_of(spec)) shapes[parameter.name] = parameter.shape;
-  LoadOptions as_stored;
-  as_stored.keep_dtype = true;
-  const auto taken = [&](const std::string& name, Dtype dtype, at::ScalarType type, const std::vector<int64_t>& wanted) {
+  const auto taken = [&](const std::string& name, Dtype dtype, const std::vector<int64_t>& wanted) {
     const auto found = file->tensors().find(name);
     const bool fits = found != file->tensors().end() && found->second.dtype == dtype && found->second.shape == wanted;
     if (!fits)
       fail(place.string() + ": tensor " + name, str(dtype_name(dtype), " ", shape_text(wanted)),
            found == file->tensors().end() ? "nothing" : str(dtype_name(found->second.dtype), " ", shape_text(found->second.shape)));
-    return mapped_tensor(file->bytes(name), type, wanted, as_stored, file);
+    return file->bytes(name);
   };
   for (const auto& [name, entry] : file->tensors()) {
     if (name.ends_with(".scales") && file->tensors().count(name.substr(0, name.size() - 7))) continue;  // read with the integers they belong to
@@ -215,11 +154,15 @@ std::map<std::string, QuantizedTensor> hf_codes(const fs::path& folder, const Mo
     if (shape == shapes.end() || shape->second.size() != 2) fail(what, "a matrix of the model", "none of that name");
     const auto type_name = file->metadata().find(name);
     if (type_name == file->metadata().end()) fail(what, "its ggml type in the metadata", "nothing");
-    const GgmlType type = ggml_type_named(type_name->second);
-    const std::vector<int64_t> wanted{shape->second[0], ggml_row_bytes(type, shape->second[1])};
-    const bool rows = type == GgmlType::i8;
-    codes[name] = {type, shape->second, taken(name, rows ? Dtype::i8 : Dtype::u8, at::kByte, wanted)};
-    if (rows) codes[name].scales = taken(name + ".scales", Dtype::f32, at::kFloat, {wanted[0]});
+    StoredTensor code;
+    code.type = ggml_type_named(type_name->second);
+    code.shape = shape->second;
+    const std::vector<int64_t> wanted{code.rows(), code.row_bytes()};
+    const bool rows = code.type == GgmlType::i8;
+    code.bytes = taken(name, rows ? Dtype::i8 : Dtype::u8, wanted);
+    if (rows) code.scales = taken(name + ".scales", Dtype::f32, {wanted[0]});
+    code.owner = file;
+    codes[name] = std::move(code);
   }
   return codes;
 }

@@ -2,9 +2,9 @@
 #include <cstdint>
 
 #include "formats/ggml_types.h"
-#include "kernels/blocks_decode.h"
-#include "kernels/blocks_search.h"
-#include "kernels/ggml_half.h"
+#include "blocks/blocks_decode.h"
+#include "blocks/blocks_search.h"
+#include "blocks/ggml_half.h"
 
 // How a superblock of 256 is written once its sub-blocks have scales, minima and codes.
 namespace attar {

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/blocks_search.h"
+#include "blocks/blocks_search.h"
 
 namespace attar {
 

@@ -1,9 +1,9 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/blocks_32.h"
-#include "kernels/ggml_half.h"
-#include "kernels/host_device.h"
+#include "blocks/blocks_32.h"
+#include "blocks/ggml_half.h"
+#include "blocks/host_device.h"
 
 // One block to fp32, in ggml's order of operations (products of scales first). in: the block's bytes, out (32) or (256).
 namespace attar {

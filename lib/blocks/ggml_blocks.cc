@@ -1,4 +1,4 @@
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 
 #include <algorithm>
 #include <atomic>
@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/check.h"
-#include "kernels/blocks_encode.h"
-#include "kernels/ggml_half.h"
+#include "blocks/blocks_encode.h"
+#include "blocks/ggml_half.h"
 
 namespace attar {
 namespace {

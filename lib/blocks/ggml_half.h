@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/host_device.h"
+#include "blocks/host_device.h"
 
 namespace attar {
 

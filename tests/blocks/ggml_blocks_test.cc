@@ -1,4 +1,4 @@
-#include "kernels/ggml_blocks.h"
+#include "blocks/ggml_blocks.h"
 
 #include <omp.h>
 
@@ -14,8 +14,8 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/rng.h"
-#include "kernels/blocks_encode.h"
-#include "kernels/ggml_half.h"
+#include "blocks/blocks_encode.h"
+#include "blocks/ggml_half.h"
 
 namespace attar::blocks_test {
 namespace {

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/blocks_32.h"
+#include "blocks/blocks_32.h"
 
 // tq1_0 and tq2_0: -1, 0 or 1 times the largest magnitude of 256 values. x (256), out as the layout says.
 namespace attar {

@@ -4,12 +4,12 @@
 #include <cstring>
 
 #include "formats/ggml_types.h"
-#include "kernels/blocks_encode.h"
-#include "kernels/blocks_fit.h"
-#include "kernels/blocks_k.h"
-#include "kernels/blocks_k_scales.h"
-#include "kernels/blocks_search.h"
-#include "kernels/blocks_ternary.h"
+#include "blocks/blocks_encode.h"
+#include "blocks/blocks_fit.h"
+#include "blocks/blocks_k.h"
+#include "blocks/blocks_k_scales.h"
+#include "blocks/blocks_search.h"
+#include "blocks/blocks_ternary.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -19,11 +19,11 @@
 namespace attar::avx2 {
 
 #define ATTAR_LANES 8
-#include "kernels/blocks_lanes.inc"
-#include "kernels/blocks_lanes_runs.inc"
-#include "kernels/blocks_wide.inc"
-#include "kernels/blocks_iq4_lanes.inc"
-#include "kernels/blocks_unpack.inc"
+#include "blocks/blocks_lanes.inc"
+#include "blocks/blocks_lanes_runs.inc"
+#include "blocks/blocks_wide.inc"
+#include "blocks/blocks_iq4_lanes.inc"
+#include "blocks/blocks_unpack.inc"
 #undef ATTAR_LANES
 
 uint32_t largest_bits(const float* x, int64_t n) {

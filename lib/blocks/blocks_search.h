@@ -2,9 +2,9 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/blocks_32.h"
-#include "kernels/blocks_decode.h"
-#include "kernels/host_device.h"
+#include "blocks/blocks_32.h"
+#include "blocks/blocks_decode.h"
+#include "blocks/host_device.h"
 
 // Searches for the scale of a few values, in ggml's order of operations: the order decides the last bit, and the last bit the code.
 namespace attar {
