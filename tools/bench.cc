@@ -1,5 +1,4 @@
-// attar bench: what generation and training cost here.
-
+// attar bench generate, train: what they cost here.
 #include <iostream>
 
 #include "base/check.h"
@@ -7,12 +6,10 @@
 #include "device/device.h"
 #include "report/terminal.h"
 #include "stages/bench.h"
-#include "stages/latency.h"
 
 namespace attar {
-namespace {
 
-void show(const Json& result, const Words& words) {
+void show_measured(const Json& result, const Words& words) {
   if (words.has("json")) {
     std::cout << to_line(result) << "\n";
     return;
@@ -30,8 +27,6 @@ void show(const Json& result, const Words& words) {
   std::cout << "\n" << format_table({"point", "first token, ms", "99% below, ms", "next token, ms", "tokens/s", "tokens read/s"}, rows);
 }
 
-}  // namespace
-
 int tool_bench_generate(const Words& words) {
   LoadOptions options;
   options.tokenizer = false;
@@ -41,7 +36,7 @@ int tool_bench_generate(const Words& words) {
   running.prompt_tokens = words.integers("prompt-tokens", {64}), running.new_tokens = words.integers("max-tokens", {64});
   running.threads = words.integers("at-threads", {});
   running.runs = words.integer("repeats"), running.warm_up = words.integer("warm-up"), running.pinned = words.has("pinned");
-  show(bench_generate(decoder, running), words);
+  show_measured(bench_generate(decoder, running), words);
   return 0;
 }
 
@@ -54,29 +49,7 @@ int tool_bench_train(const Words& words) {
   bench.seed = static_cast<uint64_t>(words.integer("seed"));
   bench.deterministic = words.has("deterministic"), bench.cuda_graph = words.has("cuda-graph");
   bench.device = parse_device(words.get("device"));
-  show(bench_train(bench), words);
-  return 0;
-}
-
-int tool_bench_latency(const Words& words) {
-  constexpr int64_t kTokens = 101;
-  const LatencyTable table = measure_latency();
-  const fs::path file = words.has("out") ? fs::path(words.get("out")) : own_latency_file();
-  if (!file.parent_path().empty()) make_folder(file.parent_path());
-  write_latency_table(table, file);
-  Json result = {{"file", file.string()}, {"machine", table.machine}, {"layer_ms", table.layer_ms}, {"token_ms", table.token_ms}};
-  for (size_t i = 0; i < table.widths.size(); ++i) {
-    const int64_t width = table.widths[i];
-    result["linear_ms " + std::to_string(width) + " x " + std::to_string(width)] = table.linear_ms[i * table.widths.size() + i];
-  }
-  if (words.has("model")) {
-    LoadOptions options;
-    options.tokenizer = false;
-    Checkpoint model = load_checkpoint(model_path(words.get("model")), options);
-    result["predicted_ms_per_token"] = table.token(model.spec);
-    result["measured_ms_per_token"] = measure_token(Decoder(model.spec, std::move(model.weights)), kTokens);
-  }
-  show(result, words);
+  show_measured(bench_train(bench), words);
   return 0;
 }
 

@@ -21,4 +21,7 @@ int tool_bench_generate(const Words& words);
 int tool_bench_train(const Words& words);
 int tool_bench_latency(const Words& words);
 
+/// What was measured, as JSON or as tables: `result` key by key, the points of its `grid` apart.
+void show_measured(const Json& result, const Words& words);
+
 }  // namespace attar

@@ -20,9 +20,8 @@ RuntimeConfig runtime_of(const Words& words) {
 RunningConfig running_of(const Words& words) {
   RunningConfig out;
   out.prompt_tokens = words.integers("prompt-tokens", out.prompt_tokens), out.new_tokens = words.integers("new-tokens", out.new_tokens);
-  out.threads = words.integers("at-threads", {});
+  out.threads = words.integers("at-threads", {}), out.pinned = !words.has("not-pinned");
   out.runs = words.integer("runs"), out.warm_up = words.integer("warm-up"), out.load_runs = words.integer("load-runs");
-  out.pinned = !words.has("not-pinned");
   return out;
 }
 
@@ -51,11 +50,9 @@ int tool_eval(const Words& words) {
     throw UsageError("attar eval --runtime, expected --task, received none: a server is asked the task's questions");
   if (inputs.text) check(fs::exists(*inputs.text), "--text", "a file", inputs.text->string());
   inputs.ctx = words.integer("ctx"), inputs.text_tokens = words.integer("text-tokens"), inputs.task_rows = words.integer("task-rows");
-  inputs.stride = words.integer("stride"), inputs.kv_cache = words.get("kv-cache"), inputs.latency = asks_for_latency(words);
-  inputs.running = running_of(words);
-  inputs.memorization.rows = words.integer("memorization-rows"), inputs.memorization.prefix = words.integer("memorization-prefix");
-  inputs.memorization.length = words.integer("memorization-length");
-  inputs.learned_score = words.get("learned-score");
+  inputs.stride = words.integer("stride"), inputs.kv_cache = words.get("kv-cache"), inputs.learned_score = words.get("learned-score");
+  inputs.latency = asks_for_latency(words), inputs.running = running_of(words);
+  inputs.memorization = {words.integer("memorization-rows"), words.integer("memorization-prefix"), words.integer("memorization-length")};
   if (words.has("scores")) inputs.scores = words.get("scores");
   inputs.shorten = words.get("long-prompts") == "shorten";
   if (!inputs.shorten && words.get("long-prompts") != "refuse")

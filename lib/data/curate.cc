@@ -210,4 +210,10 @@ CurationResult split_into(const fs::path& in, const fs::path& folder, const std:
   return result;
 }
 
+Json to_json(const CurationResult& result) {
+  Json out = {{"read", result.read}, {"kept", result.kept}};
+  out.update(result.more);
+  return out;
+}
+
 }  // namespace attar

@@ -48,6 +48,7 @@ struct CurationResult {
   int64_t read = 0, kept = 0;
   Json more = Json::object();
 };
+Json to_json(const CurationResult& result);  ///< {read, kept} and what stands in `more`
 /// Rows of a file or folder (.jsonl, .csv, each also .zst) as JSON lines into `out`, without duplicates; the first of alike ones stays.
 CurationResult dedup_rows(const fs::path& in, const fs::path& out, const std::string& field, const DedupOptions& options);
 /// Rows that share a run of `words` words with none of the rows in `against`. Rows shorter than that are compared whole.

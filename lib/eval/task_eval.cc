@@ -72,6 +72,17 @@ int64_t fit_prompts(const Decoder& model, const Tokenizer& tokenizer, const Task
 
 namespace {
 
+/// Adds what the scores say of a row's answers: their likelihoods, and the one that constrained generation writes where `constrained`.
+void take_answers(const LabelTrie& tree, const EdgeScores& scores, bool constrained, TaskResult& out) {
+  if (!constrained) {
+    out.likelihoods.push_back(answer_sums(tree, scores));
+    return;
+  }
+  ConstrainedChoice choice = constrained_choice(tree, scores);
+  out.predicted.push_back(choice.answer);
+  out.likelihoods.push_back(std::move(choice.log_probs));
+}
+
 TaskResult classify_rows(const Decoder& model, const Tokenizer& tokenizer, const TaskConfig& task, const std::vector<TaskExample>& examples,
                          const TaskOptions& options) {
   TaskResult out;
@@ -87,15 +98,7 @@ TaskResult classify_rows(const Decoder& model, const Tokenizer& tokenizer, const
   out.shortened = fit_prompts(model, tokenizer, task, examples, room, options, prompts);
   const std::vector<LabelTrie> tree = {LabelTrie(answers)};
   const bool constrained = task_method(task) == "generation";
-  for (const EdgeScores& scores : score_answers(model, prompts, tree, 4096, "task")) {
-    if (constrained) {
-      ConstrainedChoice choice = constrained_choice(tree[0], scores);
-      out.predicted.push_back(choice.answer);
-      out.likelihoods.push_back(std::move(choice.log_probs));
-    } else {
-      out.likelihoods.push_back(answer_sums(tree[0], scores));
-    }
-  }
+  for (const EdgeScores& scores : score_answers(model, prompts, tree, 4096, "task")) take_answers(tree[0], scores, constrained, out);
   for (const TaskExample& example : examples) out.truth.push_back(example.label);
   if (!task.content_free.empty()) {
     out.priors = content_free_priors(model, tokenizer, task, answers);
@@ -121,15 +124,7 @@ TaskResult choose_rows(const Decoder& model, const Tokenizer& tokenizer, const T
   out.shortened = fit_prompts(model, tokenizer, task, examples, room, options, prompts);
   const bool constrained = task_method(task) == "generation";
   const std::vector<EdgeScores> scores = score_answers(model, prompts, trees, 4096, "task");
-  for (size_t i = 0; i < examples.size(); ++i) {
-    if (constrained) {
-      ConstrainedChoice choice = constrained_choice(trees[i], scores[i]);
-      out.predicted.push_back(choice.answer);
-      out.likelihoods.push_back(std::move(choice.log_probs));
-    } else {
-      out.likelihoods.push_back(answer_sums(trees[i], scores[i]));
-    }
-  }
+  for (size_t i = 0; i < examples.size(); ++i) take_answers(trees[i], scores[i], constrained, out);
   return out;
 }
 

@@ -20,7 +20,7 @@ struct QuantizedTensor {
   at::Tensor scales = {};      ///< i8: float32 (rows), CPU; a weight is its integer times its row's scale
 };
 
-/// A model at rest: facts, tensors, tokenizer. For names in `codes`, `weights` holds exactly the dequantized values.
+/// A model as tensors: facts, weights, tokenizer. For names in `codes`, `weights` holds exactly the dequantized values.
 struct Checkpoint {
   ModelSpec spec;
   StateDict weights;
@@ -39,7 +39,7 @@ struct LoadOptions {
 /// weights are float32 (or as stored).
 Checkpoint load_checkpoint(const fs::path& path, const LoadOptions& options = {});
 
-/// The checkpoint as one at rest, for what writes files; on the CPU its tensors are not copied and must outlive nothing: they are kept.
+/// The checkpoint as a model at rest, for what writes files. Tensors of the CPU that lie together are not copied; the result keeps them alive.
 StoredModel stored_view(const Checkpoint& checkpoint);
 
 /// Hugging Face layout into `folder` (write_hf).

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "kernels/cuda_grids.h"
 #include "kernels/grid_math.h"
+#include "quant/each_block.h"
 #include "quant/row_int8.h"
 
 namespace attar {
@@ -19,16 +20,6 @@ struct ScalePlace {
   int count;
 };
 ScalePlace scale_place(GgmlType type) { return {type == GgmlType::tq1_0 ? 52 : type == GgmlType::tq2_0 ? 64 : 0, learned_scales(type)}; }
-
-/// Calls visit(first weight, block's bytes) for every block, rows side by side.
-template <class Visit> void each_block(const QuantizedTensor& tensor, const Visit& visit) {
-  const GgmlTypeInfo& info = ggml_type_info(tensor.type);
-  const int64_t rows = tensor.shape[0], columns = tensor.shape[1], blocks = columns / info.block;
-  const uint8_t* bytes = tensor.blocks.const_data_ptr<uint8_t>();
-#pragma omp parallel for
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t b = 0; b < blocks; ++b) visit(row * columns + b * info.block, row * blocks + b, bytes + (row * blocks + b) * info.bytes);
-}
 
 /// Steps and lows of a block, one a weight.
 struct Spread {

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "kernels/block_grid.h"
+#include "quant/each_block.h"
 #include "quant/kept_scales.h"
 #include "quant/quantize.h"
 
@@ -20,16 +21,11 @@ constexpr float kEdge = 0.49f;
 
 /// Calls visit(first weight, number of the block, its steps and lows) for every block of a weight, rows side by side.
 template <class Visit> void visit_grid(const QuantizedTensor& tensor, const Visit& visit) {
-  const GgmlTypeInfo& info = ggml_type_info(tensor.type);
-  const int64_t rows = tensor.shape[0], columns = tensor.shape[1], blocks = columns / info.block;
-  const uint8_t* bytes = tensor.blocks.const_data_ptr<uint8_t>();
-#pragma omp parallel for
-  for (int64_t row = 0; row < rows; ++row)
-    for (int64_t b = 0; b < blocks; ++b) {
-      GridScales scales;
-      read_grid_scales(tensor.type, bytes + (row * blocks + b) * info.bytes, scales);
-      visit(row * columns + b * info.block, row * blocks + b, scales);
-    }
+  each_block(tensor, [&](int64_t first, int64_t block, const uint8_t* bytes) {
+    GridScales scales;
+    read_grid_scales(tensor.type, bytes, scales);
+    visit(first, block, scales);
+  });
 }
 
 /// Where the weights stand when no offset moves them: themselves, if the solution has their nearest level (the last one, beyond the ends), else

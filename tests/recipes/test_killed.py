@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from small_world import WORDS
 
 SEED = 20261120
 MODEL = """model_type: llama
@@ -18,7 +19,6 @@ num_attention_heads: 2
 num_key_value_heads: 1
 max_position_embeddings: 64
 """
-WORDS = ["parcel", "street", "late", "open", "river", "seven", "green", "paper", "north", "again"]
 
 
 @pytest.fixture(scope="module")
