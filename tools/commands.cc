@@ -117,6 +117,7 @@ std::vector<Command> table() {
                                            {"tokens", "tokenizer"},
                                            {"codec.kind", "codec"},
                                            {"codec.samples", "samples"},
+                                           {"codec.draws", "draws"},
                                            {"codec.k", "k"},
                                            {"codec.hidden_layers", "hidden-layers"},
                                            {"data.seq", "seq"},

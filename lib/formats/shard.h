@@ -13,6 +13,7 @@ struct ShardArray {
   std::string dtype;
   std::vector<int64_t> shape;
   std::vector<uint8_t> bytes;  ///< C order, little-endian
+  bool deflated = false;       ///< in the file: HDF5's shuffle and deflate filters, which every reader of HDF5 undoes by itself
 };
 
 /// Writes an HDF5 file of datasets and string/integer attributes: equal content gives equal bytes. Atomic.

@@ -12,10 +12,10 @@
 namespace attar {
 namespace {
 
-/// Rows a chunk. The weight gradient is read and written once a chunk, which costs little when a chunk has about D / 2 rows; the buffers then take
-/// about as much memory as that gradient, within the engine's bounds. A fixed rule: results do not depend on the machine.
+/// Rows a chunk. The weight gradient is read and written once a chunk, which costs little when a chunk has a quarter of D rows; the buffers then
+/// take about half as much memory as that gradient, within the engine's bounds. A fixed rule: results do not depend on the machine.
 int64_t loss_rows_per_chunk(const LossEngine& engine, int64_t rows, int64_t hidden, int64_t vocab, double row_bytes, double element) {
-  const double wanted = 0.75 * static_cast<double>(hidden * vocab) * element;
+  const double wanted = 0.55 * static_cast<double>(hidden * vocab) * element;
   const double budget = std::clamp(wanted, engine.least_room, engine.most_room);
   const int64_t most = std::clamp<int64_t>(static_cast<int64_t>(budget / row_bytes), 16, engine.most_rows);
   const int64_t chunks = std::max<int64_t>(1, (rows + most - 1) / most);

@@ -46,6 +46,7 @@ Json CacheIdentity::to_json() const {
   out["seed"] = seed;
   out["codec"]["kind"] = codec.kind;
   if (codec.kind == "sampled") out["codec"]["samples"] = codec.samples;
+  if (codec.kind == "sampled" && codec.draws != "independent") out["codec"]["draws"] = codec.draws;  // absent: independent
   if (codec.kind == "top_k") out["codec"]["k"] = codec.k;
   if (!codec.hidden_layers.empty()) out["codec"]["hidden_layers"] = codec.hidden_layers;
   return out;
@@ -62,7 +63,10 @@ CacheIdentity CacheIdentity::from_json(const Json& value, const std::string& nam
   out.seed = get<uint64_t>(value, "seed", name);
   const auto codec = get<Json>(value, "codec", name);
   out.codec.kind = get<std::string>(codec, "kind", name + ": codec");
-  if (out.codec.kind == "sampled") out.codec.samples = get<int64_t>(codec, "samples", name + ": codec");
+  if (out.codec.kind == "sampled") {
+    out.codec.samples = get<int64_t>(codec, "samples", name + ": codec");
+    out.codec.draws = codec.contains("draws") ? get<std::string>(codec, "draws", name + ": codec") : "independent";
+  }
   if (out.codec.kind == "top_k") out.codec.k = get<int64_t>(codec, "k", name + ": codec");
   if (codec.is_object() && codec.contains("hidden_layers")) {
     const auto layers = get<Json>(codec, "hidden_layers", name + ": codec");

@@ -171,7 +171,7 @@ void CacheWriter::end_shard() {
   const CodecConfig& codec = s.plan.identity.codec;
   std::map<std::string, std::string> attributes = {{"kind", "teacher_cache_shard"}, {"version", str(kCacheVersion)}, {"codec", codec.kind},
                                                    {"vocab", str(s.plan.identity.vocab)}, {"first_row", str(s.first)}, {"rows", str(rows)}};
-  if (codec.kind == "sampled") attributes["samples"] = str(codec.samples);
+  if (codec.kind == "sampled") attributes["samples"] = str(codec.samples), attributes["draws"] = codec.draws;
   if (codec.kind == "top_k") attributes["k"] = str(codec.k);
   const fs::path place = s.folder / record.file;
   write_shard(place, s.codec.pack(s.encoded), attributes);

@@ -30,17 +30,26 @@ float block_sum(const float* values, int64_t count) {
 
 /// Room that the draws of one position after the other use.
 struct DrawRoom {
-  std::vector<double> uniforms;
+  std::vector<double> points;  ///< in [0, 1), rising: where the distribution is met
   std::vector<int32_t> drawn;
   std::vector<float> sums;  ///< of each block
 };
 
-/// Draws ids from probs (n) with replacement, as many as there is room for; they come back ascending. Uniform numbers in order meet the running sum
-/// in order.
-void draw_ids(const float* probs, int64_t n, Rng rng, DrawRoom& room) {
-  for (double& u : room.uniforms) u = rng.uniform();
-  std::sort(room.uniforms.begin(), room.uniforms.end());
-  const std::vector<double>& uniforms = room.uniforms;
+/// Points of independent draws, or of systematic ones (Madow & Madow 1944): one random start and steps of 1 / N, so that an id of probability p is
+/// met floor(N p) or ceil(N p) times, N p in the mean.
+void draw_points(bool systematic, Rng rng, std::vector<double>& points) {
+  if (systematic) {
+    const double start = rng.uniform(), steps = static_cast<double>(points.size());
+    for (size_t i = 0; i < points.size(); ++i) points[i] = (static_cast<double>(i) + start) / steps;
+  } else {
+    for (double& point : points) point = rng.uniform();
+    std::sort(points.begin(), points.end());
+  }
+}
+
+/// The ids of probs (n) that the room's points meet, ascending: points in order meet the running sum in order.
+void draw_ids(const float* probs, int64_t n, DrawRoom& room) {
+  const std::vector<double>& points = room.points;
   double total = 0;
   room.sums.resize(static_cast<size_t>((n + kSearchBlock - 1) / kSearchBlock));
   for (int64_t begin = 0; begin < n; begin += kSearchBlock) {
@@ -51,16 +60,16 @@ void draw_ids(const float* probs, int64_t n, Rng rng, DrawRoom& room) {
   double before = 0;
   size_t next = 0;
   int64_t last = 0;  // the last id with any mass: rounding may leave the highest draws beyond the sum
-  for (int64_t begin = 0; begin < n && next < uniforms.size(); begin += kSearchBlock) {
+  for (int64_t begin = 0; begin < n && next < points.size(); begin += kSearchBlock) {
     const int64_t end = std::min(n, begin + kSearchBlock);
     const float sum = room.sums[static_cast<size_t>(begin / kSearchBlock)];
     if (sum > 0) last = begin;
     const double after = before + sum;
-    if (uniforms[next] * total < after) {
+    if (points[next] * total < after) {
       double running = before;
       int64_t id = begin, mass_id = begin;
-      for (; next < uniforms.size() && uniforms[next] * total < after; ++next) {
-        const double wanted = uniforms[next] * total;
+      for (; next < points.size() && points[next] * total < after; ++next) {
+        const double wanted = points[next] * total;
         while (id < end && running + probs[id] <= wanted) {
           if (probs[id] > 0) mass_id = id;
           running += probs[id++];
@@ -70,10 +79,10 @@ void draw_ids(const float* probs, int64_t n, Rng rng, DrawRoom& room) {
     }
     before = after;
   }
-  if (next < uniforms.size()) {
+  if (next < points.size()) {
     int64_t id = std::min(n, last + kSearchBlock) - 1;
     while (id > 0 && probs[id] <= 0) --id;
-    for (; next < uniforms.size(); ++next) room.drawn[next] = static_cast<int32_t>(id);
+    for (; next < points.size(); ++next) room.drawn[next] = static_cast<int32_t>(id);
   }
 }
 
@@ -123,6 +132,7 @@ void TeacherCodec::encode_sampled(const at::Tensor& probs, const std::vector<int
   const float* values = probs.data_ptr<float>();
   std::vector<int32_t> drawn(static_cast<size_t>(count * samples));
   const uint64_t stream = stream_of("teacher draws");
+  const bool systematic = codec_.draws == "systematic";
 #pragma omp parallel num_threads(at::get_num_threads())
   {
     DrawRoom room{std::vector<double>(static_cast<size_t>(samples)), std::vector<int32_t>(static_cast<size_t>(samples)), {}};
@@ -130,7 +140,8 @@ void TeacherCodec::encode_sampled(const at::Tensor& probs, const std::vector<int
     for (int64_t p = 0; p < count; ++p) {
       // 256 numbers are set apart for each position, samples are at most 255.
       const Rng rng(seed_, stream + static_cast<uint64_t>(rows[p]), static_cast<uint64_t>(numbers[p]) << 8);
-      draw_ids(values + p * stride, vocab_, rng, room);
+      draw_points(systematic, rng, room.points);
+      draw_ids(values + p * stride, vocab_, room);
       std::copy(room.drawn.begin(), room.drawn.end(), drawn.begin() + p * samples);
     }
   }

@@ -20,6 +20,11 @@ ShardArray shard_array(const char* dtype, std::vector<int64_t> shape, const std:
   return array;
 }
 
+/// Marks what shrinks at little cost: ids, counts and facts by a third; log-probabilities and hidden states hardly, and they are many.
+void deflate_small(std::map<std::string, ShardArray>& arrays) {
+  for (auto& [name, array] : arrays) array.deflated = name != "log_probs" && !name.starts_with("hidden_");
+}
+
 /// The values of an array that must have this dtype and shape; a size of -1 is whatever is there.
 template <class T>
 std::vector<T> values_of(const std::map<std::string, ShardArray>& arrays, const char* name, const char* dtype, const std::vector<int64_t>& shape,
@@ -57,7 +62,11 @@ TeacherCodec::TeacherCodec(const CacheIdentity& identity) : codec_(identity.code
   check(codec_.kind == "sampled" || codec_.kind == "top_k" || codec_.kind == "full", "codec.kind", "sampled, top_k or full", "'" + codec_.kind + "'",
         nearest_hint(codec_.kind, {"sampled", "top_k", "full"}));
   check(vocab_ >= 1 && vocab_ <= int64_t{1} << 30, "a cache's vocabulary", "1 to 2^30 ids", str(vocab_));
-  if (sampled()) check(codec_.samples >= 1 && codec_.samples <= 255, "codec.samples", "1 to 255", str(codec_.samples));
+  if (sampled()) {
+    check(codec_.samples >= 1 && codec_.samples <= 255, "codec.samples", "1 to 255", str(codec_.samples));
+    check(codec_.draws == "systematic" || codec_.draws == "independent", "codec.draws", "systematic or independent", "'" + codec_.draws + "'",
+          nearest_hint(codec_.draws, {"systematic", "independent"}));
+  }
   if (codec_.kind == "top_k") check(codec_.k >= 1 && codec_.k <= vocab_, "codec.k", str("1 to the vocabulary's ", vocab_), str(codec_.k));
   for (size_t i = 0; i < codec_.hidden_layers.size(); ++i) {
     const int64_t layer = codec_.hidden_layers[i];
@@ -105,6 +114,7 @@ std::map<std::string, ShardArray> TeacherCodec::pack(const EncodedRows& rows) co
     arrays["log_probs"] = shard_array("f16", {P, codec_.k}, rows.log_probs);
     arrays["tail"] = shard_array("f16", {P}, rows.tail);
   }
+  deflate_small(arrays);
   return arrays;
 }
 

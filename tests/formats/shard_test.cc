@@ -19,6 +19,9 @@ std::map<std::string, ShardArray> shard_of_every_kind() {
   arrays["none"] = {"f32", {0, 5}, {}};
   arrays["single"] = {"i64", {}, {1, 2, 3, 4, 5, 6, 7, 8}};
   arrays["large"] = {"u8", {300, 100}, std::vector<uint8_t>(30000, 9)};
+  arrays["deflated"] = {"u16", {600000, 2}, std::vector<uint8_t>(2400000, 9), true};  // three chunks, the last not whole
+  arrays["deflated_small"] = {"u16", {2}, {1, 2, 3, 4}, true};
+  arrays["deflated_none"] = {"u8", {0}, {}, true};
   return arrays;
 }
 
@@ -52,6 +55,17 @@ TEST(Shard, EqualContentGivesEqualBytes) {
     write_shard(folder / "d.h5", {}, attributes);
     EXPECT_EQ(read_file(folder / "c.h5"), read_file(folder / "d.h5"));
   }
+}
+
+TEST(Shard, DeflatedArraysTakeLess) {
+  TestFolder folder;
+  std::vector<uint8_t> bytes;
+  for (int i = 0; i < 100000; ++i) bytes.push_back(static_cast<uint8_t>(i % 7)), bytes.push_back(0);
+  write_shard(folder / "plain.h5", {{"x", {"u16", {100000}, bytes}}}, {});
+  write_shard(folder / "deflated.h5", {{"x", {"u16", {100000}, bytes, true}}}, {});
+  EXPECT_GT(fs::file_size(folder / "plain.h5"), 200000u);
+  EXPECT_LT(fs::file_size(folder / "deflated.h5"), 20000u);
+  EXPECT_EQ(read_shard(folder / "deflated.h5", sha256_file_now(folder / "deflated.h5")).at("x").bytes, bytes);
 }
 
 TEST(Shard, DamageIsFoundBeforeHdf5Sees) {

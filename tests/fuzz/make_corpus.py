@@ -216,7 +216,7 @@ gates:
     put("recipe", "model", "model_type: llama\nhidden_size: 64\nintermediate_size: 128\nnum_hidden_layers: 2\nnum_attention_heads: 4\nnum_key_value_heads: 2\n")
     put("recipe", "task", "name: t\ntrain: ${DATA:-x}/train.csv\ntext: text\nlabel: label\nlabels: [a, b]\nmetric: accuracy\n")
     put("recipe", "forms", "a: |\n  lines\n   more\nb: >-\n  folded\n  text\nc: [1, 010, no, 1e3, ~, .nan, 0x1F]\n? d\n: {e: 'it''s', \"f\\n\": \"\\u00e9\"}\n")
-    identity = {"teacher": "t", "tokenizer": "k", "data": "d", "rows": "r", "vocab": 300, "temperature": 1.0, "seed": 11, "codec": {"kind": "sampled", "samples": 50}}
+    identity = {"teacher": "t", "tokenizer": "k", "data": "d", "rows": "r", "vocab": 300, "temperature": 1.0, "seed": 11, "codec": {"kind": "sampled", "samples": 50, "draws": "systematic"}}
     shards = [{"file": f"rows-{first:08d}.h5", "sha256": hashlib.sha256(b"").hexdigest(), "first": first, "rows": rows, "positions": 4, "bytes": 100,
                "distinct": 8.0, "kept_mass": 3.5, "entropy": 2.0} for first, rows in [(0, 2), (2, 1)]]
     cache = {"kind": "teacher_cache", "version": 1, "identity": identity, "rows": 3, "shard_rows": 2, "shards": shards, "statistics": {"tokens": 8}, "checksum": ""}

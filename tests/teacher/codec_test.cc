@@ -17,10 +17,12 @@ EncodedRows encoded(const TeacherCodec& codec, const at::Tensor& logits, double 
   return rows;
 }
 
-TEST(Codec, DrawsAreUnbiased) {
+TEST(Codec, IndependentDrawsAreUnbiased) {
   // The mean over many positions of one distribution: each share within 5 deviations of its probability, and all of them by a chi-square.
   const int64_t vocab = 300, count = 4000;
-  const TeacherCodec codec(cache_identity("sampled", vocab));
+  CacheIdentity identity = cache_identity("sampled", vocab);
+  identity.codec.draws = "independent";
+  const TeacherCodec codec(identity);
   const at::Tensor one = teacher_logits(1, vocab, 4), probs = one.to(at::kDouble).softmax(-1)[0];
   const EncodedRows rows = encoded(codec, one.expand({count, vocab}).contiguous());
   std::vector<double> found(vocab);
@@ -36,6 +38,34 @@ TEST(Codec, DrawsAreUnbiased) {
   }
   EXPECT_GT(cells, 100);
   EXPECT_LT(std::abs(chi - cells), 5 * std::sqrt(2 * cells));
+}
+
+TEST(Codec, SystematicDrawsAreUnbiasedAndOfTheLeastVariance) {
+  // An id is met floor(N p) or ceil(N p) times, so a count's variance is f (1 - f), f the fraction of N p: means and variances over many positions.
+  const int64_t vocab = 300, count = 4000;
+  const TeacherCodec codec(cache_identity("sampled", vocab));
+  const at::Tensor one = teacher_logits(1, vocab, 4), probs = one.to(at::kDouble).softmax(-1)[0];
+  const EncodedRows rows = encoded(codec, one.expand({count, vocab}).contiguous());
+  std::vector<double> sum(vocab), squares(vocab);
+  for (size_t e = 0; e < rows.ids.size(); ++e) sum[rows.ids[e]] += rows.counts[e], squares[rows.ids[e]] += rows.counts[e] * rows.counts[e];
+  double chi = 0, cells = 0, noise = 0, independent = 0;
+  for (int64_t v = 0; v < vocab; ++v) {
+    const double p = probs[v].item<double>(), expected = 50 * p, whole = std::floor(expected), variance = (expected - whole) * (whole + 1 - expected);
+    const double mean = sum[v] / count, deviation = std::sqrt(variance / count);
+    EXPECT_NEAR(mean, expected, 5 * deviation + 3.0 / count) << v;
+    noise += squares[v] / count - mean * mean;
+    independent += 50 * p * (1 - p);
+    if (count * variance < 10) continue;
+    chi += (mean - expected) * (mean - expected) / (deviation * deviation);
+    ++cells;
+  }
+  EXPECT_GT(cells, 100);
+  EXPECT_LT(chi, cells + 5 * std::sqrt(2 * cells));
+  EXPECT_LT(noise, 0.7 * independent);
+  for (size_t e = 0; e < rows.ids.size(); ++e) {
+    const double expected = 50 * probs[rows.ids[e]].item<double>();
+    ASSERT_LT(std::abs(rows.counts[e] - expected), 1 + 1e-4) << rows.ids[e];
+  }
 }
 
 TEST(Codec, DrawsBelongToSeedRowAndPosition) {
@@ -151,6 +181,9 @@ TEST(Codec, RefusesArraysThatLie) {
 TEST(Codec, RefusesNumbersOutOfRange) {
   CacheIdentity identity = cache_identity("sampled", 100);
   identity.codec.samples = 256;
+  EXPECT_THROW(TeacherCodec{identity}, Error);
+  identity = cache_identity("sampled", 100);
+  identity.codec.draws = "sistematic";
   EXPECT_THROW(TeacherCodec{identity}, Error);
   identity = cache_identity("top_k", 5);
   EXPECT_THROW(TeacherCodec{identity}, Error);
