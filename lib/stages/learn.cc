@@ -9,6 +9,7 @@
 #include "device/same_bytes.h"
 #include "distill/distill_loss.h"
 #include "formats/event_file.h"
+#include "report/facts.h"
 #include "spec/training_cost.h"
 #include "stages/fixed_batch.h"
 #include "stages/hidden_terms.h"
@@ -74,6 +75,8 @@ class Teacher {
   bool live() const { return decoder_ != nullptr; }
   int64_t vocab() const { return vocab_; }
   const Decoder* decoder() const { return decoder_.get(); }
+  /// Draws a position of a sampled cache; 0: the whole distribution, or its top.
+  int64_t draws() const { return cache_ && cache_->identity().codec.kind == "sampled" ? cache_->identity().codec.samples : 0; }
   /// Operations that a live teacher needs for so many tokens in rows of `seq`.
   double flops(int64_t tokens, int64_t seq) const { return decoder_ ? forward_flops(decoder_->spec(), tokens, seq) : 0; }
   /// Its loss on each of the rows [first, end).
@@ -134,6 +137,19 @@ DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTa
                        const LossWeights& weights, int64_t vocab, std::map<int64_t, at::Tensor>* states = nullptr) {
   const at::Tensor hidden = student.hidden({batch.at("ids"), batch.at("segments"), {}, {}}, nullptr, states);
   return states_loss(student, hidden, targets, batch.at("labels").reshape({-1}), position_weights, weights, vocab);
+}
+
+/// Says what the noise of a sampled cache costs this student: nats a token, before they are trained in.
+void say_cost_of_draws(StageRun& run, const std::vector<TrainParameter>& trained, const TokenRows& rows, const TrainConfig& config, int64_t draws) {
+  int64_t parameters = 0;
+  for (const TrainParameter& parameter : trained) parameters += parameter.tensor.numel();
+  // A row that comes again brings the same draws.
+  const double read = static_cast<double>(config.steps) * static_cast<double>(config.batch * config.accumulate);
+  const double positions = static_cast<double>(rows.learned_tokens()) * std::min(1.0, read / static_cast<double>(std::max<int64_t>(rows.rows(), 1)));
+  const double excess = excess_of_draws(parameters, positions, draws);
+  run.facts["excess_of_draws_nats"] = excess;
+  log_info(str(run.label, ": ", draws, " draws a token cost about ", significant(excess, 2),
+               " nats a token against the whole distribution: parameters / (2 x tokens x draws)"));
 }
 
 /// What the optimizer changes: the adapters if there are any, else every weight; the projections; the scales of a grid that learns them.
@@ -290,8 +306,10 @@ void learn(StageRun& run, Learning& learning) {
     };
   }
 
+  const std::vector<TrainParameter> trained = train_parameters(student, adapters.get(), hidden, learning);
+  if (teacher.draws() > 0 && weights.needs_teacher()) say_cost_of_draws(run, trained, rows.train, learning.train, teacher.draws());
   const TrainResult result = train(
-      train_parameters(student, adapters.get(), hidden, learning),
+      trained,
       [&](const Batch& given) {
         Batch batch = given;
         std::map<int64_t, at::Tensor> taught = hidden.teacher_slots(), learned = hidden.student_slots();

@@ -73,6 +73,12 @@ class TeacherCodec {
   uint64_t seed_ = 0;
 };
 
+/// Nats that a student of so many trained parameters stays above what the whole distributions would teach it, where each of `positions` has so many
+/// independent draws: parameters / (2 positions draws). The draws' noise in the loss's gradient has the covariance F / (positions draws), F the
+/// Fisher information of the student at its optimum; the optimum moves by F^-1 times that noise, and the loss by half of F's quadratic form of the
+/// move, whose mean is the trace of the identity over 2 positions draws (van der Vaart, Asymptotic Statistics, section 5.3). For large positions.
+double excess_of_draws(int64_t parameters, double positions, int64_t draws);
+
 /// float32 <-> raw half bits, rounded to nearest.
 uint16_t half_bits(float value);
 float from_half_bits(uint16_t bits);

@@ -48,6 +48,10 @@ void check_ids_inside(const std::vector<int32_t>& ids, int64_t vocab, const char
 
 }  // namespace
 
+double excess_of_draws(int64_t parameters, double positions, int64_t draws) {
+  return static_cast<double>(parameters) / (2 * std::max(positions, 1.0) * static_cast<double>(draws));
+}
+
 float from_half_bits(uint16_t bits) { return fp16_to_fp32(bits); }
 
 int64_t EncodedRows::bytes() const {

@@ -96,3 +96,13 @@ def test_a_forged_and_signed_shard_is_one_sentence(attar, model, texts, cache, t
                         "--seed", 3, "--out", tmp_path / "student")
     assert len(lines) == 1 and path.name in lines[0], lines
     assert "counts" in lines[0] or "draws of position" in lines[0], lines
+
+
+def test_a_training_says_what_the_draws_cost(attar, model, texts, cache, tmp_path):
+    result = attar("distill", "--model", model, "--teacher", cache, "--data", texts, "--seq", 64, "--data.pack", "false", "--steps", 1, "--batch", 4, "--seed", 3,
+                   "--out", tmp_path / "student", check=0)
+    facts = json.loads((tmp_path / "student/manifest.json").read_text())["facts"]
+    rows = lengths(cache)
+    said = facts["parameters"] / (2 * sum(rows) * 4 / len(rows) * 40)  # a step of 4 rows, 40 draws
+    assert facts["excess_of_draws_nats"] == pytest.approx(said, rel=1e-6)
+    assert "40 draws a token cost about" in result.stdout + result.stderr

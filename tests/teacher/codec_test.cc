@@ -68,6 +68,26 @@ TEST(Codec, SystematicDrawsAreUnbiasedAndOfTheLeastVariance) {
   }
 }
 
+TEST(Codec, ExcessOfDrawsIsWhatAFitToThemLoses) {
+  // The simplest student: one distribution of 12 ids, 11 free parameters, fitted to the draws of 100 positions. Its KL from the teacher's is chi-square
+  // with 11 degrees over 2 x 100 x 50; mean over 300 fits.
+  const int64_t vocab = 12, positions = 100, fits = 300;
+  CacheIdentity identity = cache_identity("sampled", vocab);
+  identity.codec.draws = "independent";
+  const TeacherCodec codec(identity);
+  const at::Tensor one = teacher_logits(1, vocab, 4) / 3, probs = one.to(at::kDouble).softmax(-1)[0];
+  double sum = 0;
+  for (int64_t fit = 0; fit < fits; ++fit) {
+    const EncodedRows rows = encoded(codec, one.expand({positions, vocab}).contiguous(), 1, fit * positions);
+    std::vector<double> share(vocab);
+    for (size_t e = 0; e < rows.ids.size(); ++e) share[rows.ids[e]] += rows.counts[e] / (50.0 * positions);
+    for (int64_t v = 0; v < vocab; ++v) sum += probs[v].item<double>() * std::log(probs[v].item<double>() / share[v]);
+  }
+  const double expected = excess_of_draws(vocab - 1, positions, 50);
+  EXPECT_DOUBLE_EQ(expected, 11.0 / 10000);
+  EXPECT_NEAR(sum / fits, expected, 4 * expected * std::sqrt(2.0 / 11 / fits));
+}
+
 TEST(Codec, DrawsBelongToSeedRowAndPosition) {
   const TeacherCodec codec(cache_identity("sampled", 200));
   const at::Tensor logits = teacher_logits(10, 200, 6);
