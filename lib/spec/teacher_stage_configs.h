@@ -11,7 +11,7 @@ struct CodecConfig {
   template <class Visitor> void fields(Visitor&& field) {
     field("kind", kind, "sampled (draws from the teacher, unbiased), top_k (with the tail's mass) or full (fp16)");
     field("samples", samples, "sampled: draws a token");
-    field("draws", draws, "sampled: systematic (one random start, equal steps through the distribution: the same mean, less noise) or independent");
+    field("draws", draws, "sampled: systematic (one random start, equal steps through the distribution; quicker) or independent; both unbiased");
     field("k", k, "top_k: ids kept a token");
     field("hidden_layers", hidden_layers, "layers, counted from 1, whose outputs are kept too (fp16), for losses on hidden states");
   }
