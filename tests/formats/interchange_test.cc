@@ -132,15 +132,20 @@ TEST_F(Interchange, Shard) {
   const uint16_t ids[2] = {1, 65535};
   put("ids", "u16", {2}, ids, 4);
   put("none", "i32", {0, 3}, ids, 0);
+  std::vector<uint16_t> many(30000);
+  std::iota(many.begin(), many.end(), uint16_t{0});
+  put("deflated", "u16", {15000, 2}, many.data(), 60000);
+  arrays["deflated"].deflated = true;
   write_shard(folder_ / "ours.h5", arrays, {{"kind", "attar shard"}});
-  EXPECT_EQ(read_shard(folder_ / "ours.h5", sha256_file_now(folder_ / "ours.h5")).size(), 5u);
+  EXPECT_EQ(read_shard(folder_ / "ours.h5", sha256_file_now(folder_ / "ours.h5")).size(), 6u);
   if (others_) {
     const auto theirs = read_shard(folder_ / "theirs.h5", sha256_file_now(folder_ / "theirs.h5"));
     EXPECT_EQ(theirs.at("halves").dtype, "f16");
     EXPECT_EQ(theirs.at("halves").bytes, arrays.at("halves").bytes);
     EXPECT_EQ(theirs.at("ids").bytes, arrays.at("ids").bytes);
-    // Chunks and filters are what a reader of strangers' files would have to unpack: refused.
-    EXPECT_ERROR(read_shard(folder_ / "chunked.h5", sha256_file_now(folder_ / "chunked.h5")), "contiguous");
+    EXPECT_EQ(theirs.at("deflated").bytes, arrays.at("deflated").bytes);
+    // Other filters than ours are what a reader of strangers' files would have to unpack: refused.
+    EXPECT_ERROR(read_shard(folder_ / "chunked.h5", sha256_file_now(folder_ / "chunked.h5")), "another layout");
     EXPECT_ERROR(read_shard(folder_ / "linked.h5", sha256_file_now(folder_ / "linked.h5")), "link");
   }
 }

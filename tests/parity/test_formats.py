@@ -43,6 +43,7 @@ def write_theirs(folder):
     with h5py.File(folder / "theirs.h5", "w") as file:
         file["halves"] = halves
         file["ids"] = np.array([1, 65535], np.uint16)
+        file.create_dataset("deflated", data=np.arange(30000, dtype=np.uint16).reshape(15000, 2), chunks=(700, 2), compression="gzip", shuffle=True)
     with h5py.File(folder / "chunked.h5", "w") as file:
         file.create_dataset("halves", data=halves, chunks=(1, 2), compression="gzip")
     with h5py.File(folder / "linked.h5", "w") as file:
@@ -145,7 +146,7 @@ def test_h5py_reads_our_shard(folder):
     import h5py
 
     with h5py.File(folder / "ours.h5") as file:
-        assert sorted(file) == ["floats", "halves", "ids", "none", "offsets"]
+        assert sorted(file) == ["deflated", "floats", "halves", "ids", "none", "offsets"]
         assert file["halves"].dtype == np.float16
         np.testing.assert_array_equal(file["halves"][:], np.array([[1, -2], [65504, 2.0**-24]], np.float16))
         np.testing.assert_array_equal(file["floats"][:], values(2, 3))
@@ -153,4 +154,6 @@ def test_h5py_reads_our_shard(folder):
         assert file["ids"].dtype == np.uint16 and file["ids"][:].tolist() == [1, 65535]
         assert file["none"].shape == (0, 3) and file["none"].dtype == np.int32
         assert file.attrs["kind"] == b"attar shard"
-        assert all(dataset.chunks is None and dataset.compression is None for dataset in file.values())
+        np.testing.assert_array_equal(file["deflated"][:], np.arange(30000, dtype=np.uint16).reshape(15000, 2))
+        assert file["deflated"].compression == "gzip" and file["deflated"].shuffle and file["deflated"].id.get_storage_size() < 30000
+        assert all(dataset.chunks is None and dataset.compression is None for name, dataset in file.items() if name != "deflated")
