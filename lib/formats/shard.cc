@@ -132,6 +132,10 @@ std::string shard_dtype_of(hid_t set, const std::string& where) {
   return "";
 }
 
+// The least room that an array's bytes take in a file.
+uint64_t least_stored(uint64_t bytes, bool deflated) { return bytes / (deflated ? kMostInflated : 1); }
+
+// Whether a dataset has the filters that ShardArray::deflated stands for, and no others.
 bool is_deflated(hid_t how) {
   if (H5Pget_layout(how) != H5D_CHUNKED || H5Pget_nfilters(how) != 2) return false;
   const auto filter = [&](unsigned i) {
@@ -161,7 +165,7 @@ ShardArray hdf5_get_array(hid_t file, const std::string& name, uint64_t file_siz
   if (rank > 0) hdf5_done(H5Sget_simple_extent_dims(space, sizes.data(), nullptr), what);
   for (const hsize_t size : sizes) out.shape.push_back(size > static_cast<hsize_t>(INT64_MAX) ? -1 : static_cast<int64_t>(size));
   const auto bytes = static_cast<uint64_t>(shard_bytes(out.dtype, out.shape, what));
-  if (bytes / (deflated ? kMostInflated : 1) > file_size) fail(what, "data inside the file", str(bytes, " bytes in a file of ", file_size));
+  if (least_stored(bytes, deflated) > file_size) fail(what, "data inside the file", str(bytes, " bytes in a file of ", file_size));
   out.bytes.resize(bytes);
   const Hdf5Handle type(hdf5_type(out.dtype), H5Tclose, what);
   if (bytes > 0) hdf5_done(H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out.bytes.data()), what);
@@ -225,7 +229,7 @@ std::map<std::string, ShardArray> read_shard(const fs::path& path, const std::st
     H5Lget_name_by_idx(file, ".", H5_INDEX_NAME, H5_ITER_INC, i, name.data(), name.size() + 1, H5P_DEFAULT);
     const auto& array = out[name] = hdf5_get_array(file, name, file_size, where);
     // Two names of one dataset would multiply its memory.
-    if ((total += array.bytes.size() / (array.deflated ? kMostInflated : 1)) > file_size) fail(where, "arrays no larger than the file", str(total, " bytes"));
+    if ((total += least_stored(array.bytes.size(), array.deflated)) > file_size) fail(where, "arrays no larger than the file", str(total, " bytes"));
   }
   return out;
 }

@@ -385,7 +385,7 @@ class RecipeReader {
         for (const char* key : {"curriculum", "filter", "mix_temperature"}) configuration["data"].erase(key);
         for (Json& part : configuration["data"]["mix"]) part.erase("weight");
       }
-      // A key that came later counts once it is set: what was finished before it stays found.
+      // Keys that change nothing as they stand: a stage with them has the key of one without.
       if (configuration.contains("train") && configuration["train"].value("cuda_graph", "") == "off") configuration["train"].erase("cuda_graph");
       if (stage.kind == "quantize" && configuration["method"] != "rounding" && configuration["start"] != "rounding") configuration.erase("rounding");
       // How patiently a server is asked changes nothing of what it says.

@@ -139,7 +139,7 @@ DistillLoss batch_loss(const Decoder& student, const Batch& batch, const LogitTa
   return states_loss(student, hidden, targets, batch.at("labels").reshape({-1}), position_weights, weights, vocab);
 }
 
-/// Says what the noise of a sampled cache costs this student: nats a token, before they are trained in.
+/// Says what the noise of a sampled cache will cost this student, in nats a token (excess_of_draws).
 void say_cost_of_draws(StageRun& run, const std::vector<TrainParameter>& trained, const TokenRows& rows, const TrainConfig& config, int64_t draws) {
   int64_t parameters = 0;
   for (const TrainParameter& parameter : trained) parameters += parameter.tensor.numel();
@@ -260,7 +260,7 @@ void learn(StageRun& run, Learning& learning) {
   options.device = run.device;
   options.bf16 = student.autocast_bf16;
   Json training = write_fields(learning.train);
-  if (learning.train.cuda_graph == "off") training.erase("cuda_graph");  // a key that came later: snapshots from before stay good
+  if (learning.train.cuda_graph == "off") training.erase("cuda_graph");  // the same as no such key: the same fingerprint
   options.fingerprint = sha256(run.key + rows.train.fingerprint + to_line(training) + checkpoint_fingerprint(model) + order.fingerprint);
   if (learning.masks) options.after_step = [&](int64_t) { apply_masks(*learning.masks, student.weights()); };
   if (learning.grid) options.before_step = [&](int64_t step) { learning.grid->begin_step(step, student.weights()); };
